@@ -1,0 +1,1 @@
+"""tito: the course tool of TinyTorch, for students, instructors and authors."""

@@ -1,0 +1,72 @@
+"""``tito``: the one executable. Commands are loaded when they are called, so that ``tito --help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from tito.errors import TitoError
+
+# command -> (where it is defined, one line for `tito --help`)
+COMMANDS = {
+    "module": ("tito.cli.module:module", "List, start, test, hint, complete and reset modules."),
+    "doctor": ("tito.cli.doctor:doctor", "Check this machine and say how to mend what is missing."),
+    "release": ("tito.cli.author:release", "Write a workspace for students: notebooks without solutions."),
+    "nbgrader": ("tito.cli.nbgrader:nbgrader", "Set up a course directory, grade it, return feedback."),
+    "export": ("tito.cli.author:export", "Generate the package from the modules' sources."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        where, _ = COMMANDS[cmd_name]
+        path, _, attribute = where.partition(":")
+        command = getattr(import_module(path), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tinytorch", prog_name="tito")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """The course tool of TinyTorch.
+
+    Without a command it shows your progress and the next step.
+
+    \b
+    Example: tito module start 02
+    """
+    if ctx.invoked_subcommand is None:
+        from tito.cli.module import overview
+
+        overview()
+
+
+def main() -> None:
+    """Run the command line; every error that a person can mend is shown without a traceback."""
+    try:
+        status = cli(standalone_mode=False)
+    except TitoError as error:
+        click.echo(click.style("Error: ", fg="red", bold=True) + str(error), err=True)
+        sys.exit(error.status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nStopped. Nothing was changed.", err=True)
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)
