@@ -60,6 +60,11 @@ class Module:
         return self.folder / f"{self.name}.ipynb"
 
     @property
+    def pristine(self) -> Path:
+        """The notebook as it was released; in a workspace, where students do not look."""
+        return self.root / ".tito" / "release" / f"{self.slug}.ipynb"
+
+    @property
     def import_name(self) -> str:
         """``tinytorch.core.embeddings``."""
         return f"tinytorch.core.{self.name}"

@@ -73,22 +73,29 @@ def grade_info(cell: NotebookNode) -> dict[str, Any]:
     return dict(cell.metadata.get("nbgrader", {}))
 
 
+def is_marker(line: str) -> bool:
+    """True if ``line`` begins or ends a region, as nbgrader sees it: anywhere in the line."""
+    return bool(_MARKER.search(line))
+
+
 def strip_markers(text: str) -> str:
     """``text`` without the lines that begin or end a region; what is between them stays."""
-    return "\n".join(line for line in text.split("\n") if not _MARKER.search(line))
+    return "\n".join(line for line in text.split("\n") if not is_marker(line))
 
 
 def split_secret(text: str) -> tuple[list[SecretLine], list[str]]:
     """The lines of ``text`` inside marked regions, and those outside (the marker lines are in neither)."""
     secret: list[SecretLine] = []
     public: list[str] = []
-    region = ""
+    regions: list[str] = []
     for number, line in enumerate(text.split("\n"), start=1):
         marker = _MARKER.search(line)
-        if marker:
-            region = marker[2] if marker[1] == "BEGIN" else ""
-        elif region:
-            secret.append(SecretLine(region, number, line))
+        if marker and marker[1] == "BEGIN":
+            regions.append(marker[2])
+        elif marker:
+            regions = [region for region in regions if region != marker[2]]
+        elif regions:
+            secret.append(SecretLine(regions[-1], number, line))
         else:
             public.append(line)
     return secret, public

@@ -1,0 +1,46 @@
+# make course   play the course once, end to end         make test    all tests
+# make env      the environment in .venv                 make parity  values and gradients against PyTorch
+# make lint     ruff and mypy                            make clean   remove what was made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PARITY := $(VENV)/.parity
+JOBS ?= 2
+
+.PHONY: course test parity lint env export clean
+
+course: env
+	$(BIN)/python -m tito.grading.demo
+
+test: lint
+	$(BIN)/tito export --check
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/modules tests/course tests/regression
+
+parity: $(PARITY)
+	$(BIN)/python -m pytest tests/parity
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check tito tests tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim
+	$(BIN)/mypy
+
+export: env
+	$(BIN)/tito export
+
+env: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "TinyTorch needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,dev]'
+	@touch $@
+
+$(PARITY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,dev,parity]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

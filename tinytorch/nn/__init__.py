@@ -1,0 +1,7 @@
+"""Layers, activations and losses under the names that ``torch.nn`` gives them."""
+
+from tinytorch._face import face
+
+__getattr__ = face(
+    __name__, "activations", "layers", "losses", "spatial", "embeddings", "attention", "transformers"
+)

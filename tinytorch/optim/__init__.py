@@ -1,0 +1,5 @@
+"""Optimizers and learning-rate schedulers under the names that ``torch.optim`` gives them."""
+
+from tinytorch._face import face
+
+__getattr__ = face(__name__, "optimizers")

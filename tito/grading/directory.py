@@ -1,0 +1,167 @@
+"""A course directory: the folder in which nbgrader, and ``tito nbgrader``, release, collect and grade assignments."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tito.atomic import write_atomically
+from tito.course import Course, Module
+from tito.errors import TitoError
+from tito.grading.config import CONFIG_FILE, CONFIG_TEXT
+from tito.source import grade_info, read_notebook
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+    from nbgrader.api import Gradebook
+    from nbgrader.coursedir import CourseDirectory
+    from traitlets.config import Config
+
+_README = Path(__file__).with_name("course_directory.md")
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A course directory, the course that it grades, and the settings that nbgrader reads there."""
+
+    root: Path
+    course: Course
+    config: Config
+
+    @classmethod
+    def create(cls, course: Course, root: Path) -> Directory:
+        """Make a course directory in ``root``, with the notebooks of every module in ``source/``.
+
+        Raises
+        ------
+        TitoError
+            If ``root`` is not an empty or new folder, or the course is a student's workspace. Nothing is left behind.
+        """
+        if course.is_workspace:
+            raise TitoError(
+                "a student's workspace has no sources to make assignments of",
+                place=str(course.root),
+                next_step="run this in the author's tree of the course",
+            )
+        _check_free(root)
+        notebooks = {module: _source_text(module) for module in course.modules}
+        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+        try:
+            temporary.chmod(0o755)
+            (temporary / CONFIG_FILE).write_text(CONFIG_TEXT.format(tree=str(course.root)), encoding="utf-8")
+            shutil.copyfile(_README, temporary / "README.md")
+            for module, text in notebooks.items():
+                _write_source(temporary, module, text)
+            (temporary / "submitted").mkdir()
+            os.replace(temporary, root)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return cls.open(root)
+
+    @classmethod
+    def open(cls, root: Path) -> Directory:
+        """The course directory in ``root``.
+
+        Raises
+        ------
+        TitoError
+            If ``root`` is not a course directory of ``tito nbgrader init``, or its course has moved.
+        """
+        from traitlets.config import PyFileConfigLoader
+
+        root = root.resolve()
+        path = root / CONFIG_FILE
+        if not path.is_file():
+            raise TitoError(
+                f"this folder is not a course directory: it has no {CONFIG_FILE}",
+                place=str(root),
+                next_step="cd into the course directory, name it by --course DIR, or make one: tito nbgrader init DIR",
+            )
+        try:
+            config = PyFileConfigLoader(CONFIG_FILE, path=str(root)).load_config()
+        except (Exception, SystemExit) as error:  # the file is Python, and the instructor's to change
+            raise TitoError(f"the settings cannot be used: {error}", place=str(path)) from None
+        if "course_tree" not in config.RunNotebook:
+            raise TitoError(
+                "these settings of nbgrader do not name a TinyTorch course",
+                place=str(path),
+                next_step="make a course directory for the course: tito nbgrader init DIR",
+            )
+        return cls(root, Course(Path(config.RunNotebook.course_tree)), config)
+
+    def coursedir(self, **traits: Any) -> CourseDirectory:
+        """nbgrader's own object for this folder."""
+        from nbgrader.coursedir import CourseDirectory
+
+        return CourseDirectory(config=self.config, **traits)
+
+    def gradebook(self) -> Gradebook:
+        """nbgrader's gradebook; a context manager."""
+        from nbgrader.api import Gradebook
+
+        here = self.coursedir()
+        return Gradebook(here.db_url, here.course_id)
+
+    def source(self, module: Module) -> NotebookNode:
+        """The assignment's notebook in ``source/``, as it was when the assignment was generated last.
+
+        Raises
+        ------
+        TitoError
+            If it is missing or cannot be read.
+        """
+        import nbformat
+
+        path = self.root / "source" / module.slug / module.notebook.name
+        try:
+            return nbformat.read(path, as_version=4)
+        except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
+            raise TitoError(
+                f"the assignment's notebook cannot be read: {error}",
+                place=str(path),
+                next_step=f"write it again: tito nbgrader generate {module.nn}",
+            ) from None
+
+    def refresh(self, module: Module) -> None:
+        """Write ``module``'s notebook into ``source/`` again, as its source is now."""
+        _write_source(self.root, module, _source_text(module))
+
+    def submission(self, module: Module, student: str) -> Path:
+        """The folder that ``student`` handed in."""
+        return self.root / "submitted" / student / module.slug
+
+    def submitted(self, module: Module) -> list[str]:
+        """The students who handed in something for ``module``."""
+        return sorted(folder.parent.name for folder in (self.root / "submitted").glob(f"*/{module.slug}"))
+
+
+def grade_ids(notebook: NotebookNode) -> list[str]:
+    """The ids of the cells that nbgrader knows, in the notebook's order."""
+    return [info["grade_id"] for cell in notebook.cells if "grade_id" in (info := grade_info(cell))]
+
+
+def _check_free(root: Path) -> None:
+    if not root.parent.is_dir():
+        raise TitoError("the folder above does not exist", place=str(root.parent), next_step="make it first")
+    if root.is_dir() and any(root.iterdir()):
+        raise TitoError("the folder is not empty", place=str(root), next_step="name a new folder, or an empty one")
+    if root.exists() and not root.is_dir():
+        raise TitoError("this is a file, not a folder", place=str(root), next_step="name a new folder")
+
+
+def _source_text(module: Module) -> str:
+    import nbformat
+
+    return str(nbformat.writes(read_notebook(module))) + "\n"
+
+
+def _write_source(root: Path, module: Module, text: str) -> None:
+    # notebooks only: nbgrader copies every other file it finds here to the students
+    folder = root / "source" / module.slug
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / module.notebook.name, text)

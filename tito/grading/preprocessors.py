@@ -1,0 +1,129 @@
+"""What this course puts into nbgrader's chains: how a submission is run, and what its feedback does not show.
+
+Importing this file loads nbgrader, which takes two seconds: import it inside functions.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat.v4 as nbv4
+from nbformat import NotebookNode
+from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
+from traitlets import Unicode
+
+from tito.course import Course
+from tito.runner import CellResult, RunResult, run_notebook
+from tito.source import code_cells, grade_info, split_secret
+
+FINDING = "finding"  # the attribute of a log record that tells an instructor what befell a submission
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_HIDDEN = "[in a hidden test]"
+_TOO_PLAIN = 6  # a hidden line shorter than this, such as `)`, tells nothing, and stands everywhere
+
+
+class RunNotebook(NbGraderPreprocessor):  # type: ignore[misc]
+    """Run the submission in place of nbgrader's ``Execute``: against the modules before its own, within the limits.
+
+    This is the one place where student code is executed for a grade; whatever replaces it keeps its promise: every
+    test that did not pass has an error output, and no test that passed has anything nbgrader takes points for.
+    """
+
+    course_tree = Unicode(help="The folder of the course, with settings.ini and modules/.").tag(config=True)
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        course = Course(Path(self.course_tree))
+        module = course.module(resources["nbgrader"]["assignment"])
+        _name_cells(nb)
+        result = run_notebook(course, module, nb)
+        for cell, outcome in zip(code_cells(result.notebook), result.cells, strict=True):
+            if outcome.is_test:
+                settle(cell, outcome)
+        for finding in findings(result):
+            self.log.warning("%s", finding, extra={FINDING: finding})
+        return result.notebook, resources
+
+
+def _name_cells(notebook: NotebookNode) -> None:
+    """Give every cell an id of its own: notebooks of older tools have none, and edited ones the same twice."""
+    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
+    for position, cell in enumerate(notebook.cells):
+        cell["id"] = f"{position:03d}-{grade_info(cell).get('grade_id', 'cell')}"[:64]
+
+
+def settle(cell: NotebookNode, outcome: CellResult) -> None:
+    """Make nbgrader see of a test what counts: whether it passed.
+
+    nbgrader gives no points to a test that writes to stderr, takes a number that a test shows for a partial grade, and
+    gives all points where it sees no error output.
+    """
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            output.name = "stdout"
+        elif output.output_type == "execute_result":
+            output.output_type = "display_data"
+            del output["execution_count"]
+    if outcome.ename and not any(output.output_type == "error" for output in cell.outputs):
+        message = f"{outcome.ename}: {outcome.evalue}"
+        cell.outputs.append(nbv4.new_output("error", ename=outcome.ename, evalue=outcome.evalue, traceback=[message]))
+
+
+def findings(result: RunResult) -> list[str]:
+    """What an instructor should know about a run besides its failed tests: cells that did not end by themselves."""
+    stopped = [
+        f"{cell.grade_id or cell.id}: {cell.evalue}"
+        for cell in result.cells
+        if cell.status in ("timeout", "output limit", "died")
+    ]
+    left = [cell for cell in result.cells if cell.status == "not run" and cell.is_test]
+    return [*stopped, *([f"{len(left)} tests not run: {left[0].evalue}"] if left else [])]
+
+
+class HideHiddenTests(ClearHiddenTests):  # type: ignore[misc]
+    """Take hidden tests out of what students get back: out of the cells, and out of tracebacks and other outputs."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        hidden = _hidden_lines(nb)
+        nb, resources = super().preprocess(nb, resources)
+        for cell in code_cells(nb):
+            for output in cell.outputs:
+                _hide(output, hidden)
+        return nb, resources
+
+
+def _hidden_lines(notebook: NotebookNode) -> set[str]:
+    hidden: set[str] = set()
+    visible: set[str] = set()
+    for cell in notebook.cells:
+        secret, public = split_secret(cell.source)
+        hidden |= {line.text.strip() for line in secret if line.region == "HIDDEN TESTS"}
+        visible |= {line.strip() for line in public}
+    return {line for line in hidden - visible if len(line) >= _TOO_PLAIN}
+
+
+def _hide(output: NotebookNode, hidden: set[str]) -> None:
+    match output.output_type:
+        case "stream":
+            output.text = _without(output.text, hidden)
+        case "error":
+            output.evalue = _without(output.evalue, hidden)
+            output.traceback = [_without(part, hidden) for part in output.traceback]
+        case _:
+            for kind, value in output.data.items():
+                if isinstance(value, str):
+                    output.data[kind] = _without(value, hidden)
+
+
+def _without(text: str, hidden: set[str]) -> str:
+    """``text`` with the lines that quote a line of ``hidden`` replaced."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        bare = _ANSI.sub("", line)
+        if not any(secret in bare for secret in hidden):
+            lines.append(line)
+        elif not lines or lines[-1] != _HIDDEN:
+            lines.append(_HIDDEN)
+    return "\n".join(lines)
