@@ -17,7 +17,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any, Literal
 
-from tito.atomic import write_atomically
+from tito.atomic import write_together
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.source import read_notebook, strip_markers
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 _INDEX = "_modidx.py"
+_DEFINITION = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _run_nbdev(library: Path, module: Module, notebook: NotebookNode, origin: st
 
 def _check_syntax(text: str, origin: str) -> None:
     try:
-        ast.parse(text)
+        compile(text, origin, "exec", dont_inherit=True)
     except SyntaxError as error:
         raise TitoError(
             f"the exported code is not valid Python: {error.msg}: {(error.text or '').strip()}",
@@ -121,11 +122,10 @@ def _cell_of_line(text: str, number: int) -> str:
 def _symbols(tree: ast.Module) -> Iterator[str]:
     """The names of functions, classes and methods in ``tree``, as nbdev's index lists them."""
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, _DEFINITION):
             yield node.name
         if isinstance(node, ast.ClassDef):
-            kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-            yield from (f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, kinds))
+            yield from (f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, _DEFINITION))
 
 
 def _index(course: Course, texts: dict[Module, str]) -> str:
@@ -187,13 +187,13 @@ def _text_on_disk(course: Course, module: Module) -> str:
 
 
 def _is_current(path: Path, text: str) -> bool:
-    return path.exists() and path.read_bytes() == text.encode("utf-8")
+    return path.is_file() and path.read_bytes() == text.encode("utf-8")
 
 
 def differences(course: Course, modules: Iterable[Module]) -> list[Difference]:
     """The generated files that are stale or missing, and the files in ``core`` that no module of the course makes."""
     found = [
-        Difference(path, "stale" if path.exists() else "missing")
+        Difference(path, "stale" if path.is_file() else "missing")
         for path, text in generated(course, modules).items()
         if not _is_current(path, text)
     ]
@@ -206,17 +206,19 @@ def export(course: Course, modules: Iterable[Module]) -> list[Path]:
     """Write the generated files of ``modules`` that changed, and return their paths.
 
     Every text is made before the first file is written, so that a source that cannot be exported changes nothing.
+
+    Raises
+    ------
+    TitoError
+        As ``generated``, or if a file cannot be written.
     """
-    written = []
-    for path, text in generated(course, modules).items():
-        try:
-            if not _is_current(path, text):
-                write_atomically(path, text)
-                written.append(path)
-        except OSError as error:
-            raise TitoError(
-                f"cannot write the generated file: {error.strerror}",
-                place=str(path),
-                next_step="make the folder writable and the disk roomy, then export again",
-            ) from None
-    return written
+    changed = {path: text for path, text in generated(course, modules).items() if not _is_current(path, text)}
+    try:
+        write_together(changed)
+    except OSError as error:
+        raise TitoError(
+            f"cannot write the generated files: {error.strerror or error}",
+            place=str(error.filename2 or error.filename or course.library),
+            next_step="make the folder writable, see that the disk has room, and export again",
+        ) from None
+    return list(changed)

@@ -93,7 +93,7 @@ def _leaks_in_file(path: Path, name: str, secrets: dict[str, str]) -> Iterator[L
         return
     try:
         lines = list(_notebook_lines(json.loads(text), name))
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, LookupError, AttributeError, TypeError):
         yield Leak(name, "not a notebook that can be read")
         return
     yield from (Leak(place, "a marker of a solution or hidden test") for place, line in lines if is_marker(line))

@@ -1,4 +1,4 @@
-"""A module's source as a notebook: the percent-format file, read by jupytext, with cell ids that never change by chance.
+"""A module's source as a notebook: the percent-format file, read by jupytext, with cell ids that never change.
 
 Also the marked regions of a source (solutions, hidden tests, marking schemes), which students must not see.
 """

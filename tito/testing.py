@@ -99,8 +99,6 @@ def raises(exception: type[BaseException], *mentions: str, why: str = "") -> Ite
                     f"the {exception.__name__} should mention {part!r}; it says: {error}{tail}"
                 ) from None
     except Exception as error:
-        raise AssertionError(
-            f"expected {exception.__name__}, got {type(error).__name__}: {error}{tail}"
-        ) from None
+        raise AssertionError(f"expected {exception.__name__}, got {type(error).__name__}: {error}{tail}") from None
     else:
         raise AssertionError(f"expected {exception.__name__}, but nothing was raised{tail}")

@@ -392,6 +392,23 @@ def author_tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def _exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("exported") / "author"
+    _write_author_tree(root)
+    done = _run_tito(root, "export")
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture
+def exported_tree(_exported: Path, tmp_path: Path) -> Path:
+    """A fresh author's tree whose modules are exported."""
+    root = tmp_path / "exported"
+    shutil.copytree(_exported, root)
+    return root
+
+
+@pytest.fixture(scope="session")
 def _released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("released")
     _write_author_tree(folder / "author")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
+from itertools import accumulate, pairwise
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +19,13 @@ Array = NDArray[Any]
 Axis = int | tuple[int, ...] | None
 
 # %% auto #0
-__all__ = ['Array', 'Axis', 'Recorder', 'ADD', 'SUB', 'MUL', 'DIV', 'POW', 'MAXIMUM', 'NEG', 'ABS', 'EXP', 'LOG', 'SQRT', 'TANH',
-           'WHERE', 'CAST', 'MATMUL', 'SUM', 'MAX', 'MIN', 'RESHAPE', 'PERMUTE', 'GETITEM', 'CONCATENATE', 'as_array',
-           'Tensor', 'Op', 'set_recorder', 'apply', 'broadcast_shape', 'broadcasting', 'elementwise', 'compare',
-           'maximum', 'where', 'matmul_forward', 'reduced_size', 'mean', 'var', 'c_strides', 'reshape_forward',
-           'permute_forward', 'axis_in_range', 'swapped_axes', 'squeezed_shape', 'expanded_shape', 'getitem_forward',
-           'concatenate_forward', 'concatenate', 'stack', 'split', 'default_generator', 'manual_seed', 'randn', 'rand',
-           'zeros', 'ones', 'full', 'arange', 'from_numpy']
+__all__ = ['Array', 'Axis', 'FLOAT64', 'Recorder', 'ADD', 'SUB', 'MUL', 'DIV', 'POW', 'MAXIMUM', 'WHERE', 'NEG', 'ABS', 'EXP',
+           'LOG', 'SQRT', 'TANH', 'CAST', 'MATMUL', 'SUM', 'MAX', 'MIN', 'RESHAPE', 'PERMUTE', 'GETITEM', 'CONCATENATE',
+           'as_array', 'Tensor', 'Op', 'set_recorder', 'apply', 'broadcast_shape', 'broadcasting', 'elementwise',
+           'compare', 'maximum', 'where', 'matmul_forward', 'reduction', 'reduced_size', 'mean', 'var', 'c_strides',
+           'reshape_forward', 'permute_forward', 'axis_in_range', 'swapped_axes', 'squeezed_shape', 'expanded_shape',
+           'getitem_forward', 'concatenate_forward', 'concatenate', 'stack', 'split', 'default_generator',
+           'manual_seed', 'randn', 'rand', 'zeros', 'ones', 'full', 'arange', 'from_numpy']
 
 # %% modules/02_tensor/tensor_dev.py #tensor-as-array
 def as_array(data: Any, dtype: DTypeLike | None = None) -> Array:
@@ -34,8 +36,8 @@ def as_array(data: Any, dtype: DTypeLike | None = None) -> Array:
     data
         A number, a (nested) list or tuple of numbers, an array or a Tensor.
     dtype
-        The dtype to use. By default float64 becomes float32, every integer type but uint8 becomes int64, and all
-        else stays.
+        The dtype to use. By default float64 becomes float32, every signed integer type becomes int64, and all else
+        (booleans, float16, uint8) stays.
 
     Raises
     ------
@@ -48,8 +50,8 @@ def as_array(data: Any, dtype: DTypeLike | None = None) -> Array:
 
     APPROACH:
     1. If a dtype is given, use it.
-    2. Otherwise look at `array.dtype`: np.float64 gives np.float32; an integer type (array.dtype.kind == "i") gives
-       np.int64; anything else keeps its dtype.
+    2. Otherwise look at `array.dtype`: np.float64 gives np.float32; a signed integer type (`array.dtype.kind == "i"`)
+       gives np.int64; anything else keeps its dtype.
     3. Convert with `array.astype(...)`, which copies.
 
     EXAMPLE:
@@ -118,11 +120,13 @@ class Tensor:
         self.grad = None
         self.requires_grad = requires_grad
 
-    @classmethod
-    def _wrap(cls, array: Array) -> Tensor:
+    @staticmethod
+    def _wrap(array: Array) -> Tensor:
         """A tensor around ``array`` itself, unconverted: how the door makes its results."""
         tensor = Tensor.__new__(Tensor)
-        tensor.data, tensor.grad, tensor._requires_grad, tensor._node = array, None, False, None
+        tensor.data = array
+        tensor.grad = tensor._node = None
+        tensor._requires_grad = False
         return tensor
 
     # what it is
@@ -391,7 +395,7 @@ def _as_shape(lengths: tuple[Any, ...]) -> tuple[int, ...]:
     """Let ``f(2, 3)`` and ``f((2, 3))`` mean the same."""
     if len(lengths) == 1 and isinstance(lengths[0], (tuple, list)):
         lengths = tuple(lengths[0])
-    return tuple(int(length) for length in lengths)
+    return tuple(index(length) for length in lengths)
 
 
 def _as_key(key: Any) -> Any:
@@ -407,6 +411,8 @@ class Op(NamedTuple):
     name: str
     forward: Callable[..., Any]
 
+
+FLOAT64 = np.dtype(np.float64)
 
 Recorder = Callable[[Op, tuple[Any, ...], list[Any], dict[str, Any], Tensor], None]
 
@@ -436,14 +442,15 @@ def apply(op: Op, *inputs: Any, **attrs: Any) -> Tensor:
     Returns
     -------
     Tensor
-        The result; float64 only if one of the input tensors is.
+        The result; float64 only if one of the input tensors is, or if ``attrs`` holds a ``dtype``.
 
     TODO: Compute the result, keep float64 out, wrap it and tell the recorder.
 
     APPROACH:
     1. `arrays`: for each input its `.data` if it is a Tensor, else `_plain(x)`.
     2. `result = np.asarray(op.forward(*arrays, **attrs))`.
-    3. If the result is float64 and no input is a *Tensor* of float64, make it float32.
+    3. If the result is float64, but no input is a *Tensor* of float64 and there is no "dtype" in `attrs`, make it
+       float32. (`result.dtype == FLOAT64`: two dtypes are compared faster than a dtype and the type np.float64.)
     4. `out = Tensor._wrap(result)`; if `_recorder` is set, call it with (op, inputs, arrays, attrs, out).
 
     EXAMPLE:
@@ -455,7 +462,9 @@ def apply(op: Op, *inputs: Any, **attrs: Any) -> Tensor:
     """
     arrays = [x.data if isinstance(x, Tensor) else _plain(x) for x in inputs]
     result = np.asarray(op.forward(*arrays, **attrs))
-    if result.dtype == np.float64 and not any(isinstance(x, Tensor) and x.data.dtype == np.float64 for x in inputs):
+    if result.dtype == FLOAT64 and not (
+        "dtype" in attrs or any(isinstance(x, Tensor) and x.data.dtype == FLOAT64 for x in inputs)
+    ):
         result = result.astype(np.float32)
     out = Tensor._wrap(result)
     if _recorder is not None:
@@ -501,18 +510,18 @@ def broadcast_shape(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[
     return tuple(joined)
 
 # %% modules/02_tensor/tensor_dev.py #tensor-020
-def broadcasting(name: str, ufunc: Callable[..., Any], x: Any, y: Any) -> Any:
-    """``ufunc(x, y)``; if the shapes do not broadcast, a ValueError that says so in our words."""
+def broadcasting(name: str, function: Callable[..., Any], *arrays: Any) -> Any:
+    """``function(*arrays)``; if the shapes do not broadcast, a ValueError that says so in our words."""
     try:
-        return ufunc(x, y)
+        return function(*arrays)
     except ValueError:
-        broadcast_shape(name, np.shape(x), np.shape(y))
-        raise  # the shapes fit, so it was something else
+        reduce(partial(broadcast_shape, name), map(np.shape, arrays))
+        raise  # the shapes fit, so it was something else: a whole number to a negative power
 
 
-def elementwise(name: str, ufunc: Callable[..., Any]) -> Op:
-    """The operation that applies ``ufunc`` place by place to two broadcast inputs."""
-    return Op(name, partial(broadcasting, name, ufunc))
+def elementwise(name: str, function: Callable[..., Any]) -> Op:
+    """The operation that applies ``function`` place by place to inputs that broadcast."""
+    return Op(name, partial(broadcasting, name, function))
 
 
 ADD = elementwise("add", np.add)
@@ -521,13 +530,13 @@ MUL = elementwise("mul", np.multiply)
 DIV = elementwise("div", np.divide)
 POW = elementwise("pow", np.power)
 MAXIMUM = elementwise("maximum", np.maximum)
+WHERE = elementwise("where", np.where)
 NEG = Op("neg", np.negative)
 ABS = Op("abs", np.abs)
 EXP = Op("exp", np.exp)
 LOG = Op("log", np.log)
 SQRT = Op("sqrt", np.sqrt)
 TANH = Op("tanh", np.tanh)
-WHERE = Op("where", np.where)
 CAST = Op("cast", lambda x, dtype: x.astype(dtype))
 
 
@@ -578,6 +587,8 @@ def matmul_forward(x: Array, y: Array) -> Array:
 
     EXAMPLE:
     >>> matmul_forward(np.ones((2, 3)), np.ones((4, 5)))
+    Traceback (most recent call last):
+    ...
     ValueError: matmul: (2, 3) @ (4, 5): inner dimensions 3 and 4 differ
 
     HINT: `y.shape[-2:][0]` is the inner length for 1-D and 2-D alike.
@@ -594,9 +605,21 @@ def matmul_forward(x: Array, y: Array) -> Array:
 MATMUL = Op("matmul", matmul_forward)
 
 # %% modules/02_tensor/tensor_dev.py #tensor-mean-var
-SUM = Op("sum", lambda x, axis=None, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims))
-MAX = Op("max", lambda x, axis=None, keepdims=False: np.max(x, axis=axis, keepdims=keepdims))
-MIN = Op("min", lambda x, axis=None, keepdims=False: np.min(x, axis=axis, keepdims=keepdims))
+def reduction(name: str, function: Callable[..., Any]) -> Op:
+    """The operation that folds axes by ``function``; its errors name the operation and the shape."""
+
+    def forward(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+        try:
+            return function(x, axis=axis, keepdims=keepdims)
+        except ValueError as error:  # an axis that is not there (AxisError), or no numbers to take the largest of
+            raise type(error)(f"{name}: shape {x.shape}: {error}") from None
+
+    return Op(name, forward)
+
+
+SUM = reduction("sum", np.sum)
+MAX = reduction("max", np.max)
+MIN = reduction("min", np.min)
 
 
 def reduced_size(shape: tuple[int, ...], axis: Axis) -> int:
@@ -657,7 +680,7 @@ def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
 
 # %% modules/02_tensor/tensor_dev.py #tensor-strides
 def c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """The strides, in bytes, of an array of this shape in C order (last axis fastest).
+    """The strides, in bytes, of an array of this shape in C order: neighbours along the last axis lie together.
 
     TODO: Work from the last axis to the first.
 
@@ -734,7 +757,8 @@ def squeezed_shape(shape: tuple[int, ...], axis: Axis = None) -> tuple[int, ...]
 
     APPROACH:
     1. `axis` None: every axis of length 1. An int or a tuple: those, made non-negative by `axis_in_range`.
-    2. If a named axis has another length, raise ValueError `f"squeeze: axis {one} of shape {shape} has length {n}, not 1"`.
+    2. If a named axis has another length, raise ValueError
+       `f"squeeze: axis {one} of shape {shape} has length {n}, not 1"`.
 
     EXAMPLE:
     >>> squeezed_shape((1, 3, 1)), squeezed_shape((1, 3, 1), -1)
@@ -780,6 +804,7 @@ def getitem_forward(x: Array, key: Any) -> Array:
 
 def concatenate_forward(*arrays: Array, axis: int) -> Array:
     """The arrays joined along ``axis``; ValueError naming the shapes if they do not fit."""
+    axis_in_range("concatenate", axis, np.ndim(arrays[0]))
     try:
         return np.concatenate(arrays, axis=axis)
     except ValueError:
@@ -836,21 +861,23 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     Raises
     ------
     ValueError
-        If the lengths in the list do not add up to the length of the axis, or ``size`` is not positive.
+        If the lengths in the list do not make up the axis, or a single length is not positive.
 
     TODO: Work out the lengths, then slice.
 
     APPROACH:
     1. `length = x.shape[axis_in_range("split", axis, x.ndim)]`.
     2. An int: pieces of that length until the axis is used up; not positive: ValueError that names it.
-       A list: check its sum, else ValueError `f"split: lengths {size} add up to {total}, axis {axis} has {length}"`.
-    3. Each piece is `x[(slice(None),) * axis + (slice(start, stop),)]`.
+       A list: if one is negative, or they do not add up to the axis, raise ValueError
+       `f"split: lengths {list(size)} do not make up axis {axis} of length {length}"`.
+    3. Each piece is `x[(slice(None),) * axis + (slice(start, stop),)]`, with `axis` non-negative.
 
     EXAMPLE:
     >>> [piece.shape for piece in split(Tensor(np.zeros((5, 2))), 2)]
     [(2, 2), (2, 2), (1, 2)]
 
-    HINT: Slices may run past the end, so the last, shorter piece needs no care.
+    HINT: Slices may run past the end, so the last, shorter piece needs no care. For a list, `itertools.accumulate`
+    gives the places where the pieces end, and `pairwise` walks over neighbours.
     """
     place = axis_in_range("split", axis, x.ndim)
     length = x.shape[place]
@@ -859,11 +886,11 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
             raise ValueError(f"split: a piece of length {size} is not possible; give a positive length")
         bounds = [*range(0, length, size), length]
     else:
-        bounds = [sum(size[:count]) for count in range(len(size) + 1)]
-        if bounds[-1] != length:
-            raise ValueError(f"split: lengths {list(size)} add up to {bounds[-1]}, axis {axis} has {length}")
+        if min(size, default=0) < 0 or sum(size) != length:
+            raise ValueError(f"split: lengths {list(size)} do not make up axis {axis} of length {length}")
+        bounds = [0, *accumulate(size)]
     before = (slice(None),) * place
-    return [x[(*before, slice(start, stop))] for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [x[(*before, slice(start, stop))] for start, stop in pairwise(bounds)]
 
 # %% modules/02_tensor/tensor_dev.py #tensor-random
 _generator = np.random.default_rng()
@@ -938,15 +965,17 @@ def ones(*shape: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     return full(_as_shape(shape), 1.0, dtype, requires_grad)
 
 
-def full(
-    shape: tuple[int, ...], value: float, dtype: DTypeLike | None = None, requires_grad: bool = False
-) -> Tensor:
+def full(shape: tuple[int, ...], value: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor of one number everywhere."""
     return Tensor(np.full(shape, value), dtype, requires_grad)
 
 
 def arange(
-    start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike | None = None, requires_grad: bool = False
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """The numbers from ``start`` (or 0) up to, not including, ``stop``; int64 if all three are whole."""
     first, last = (0, start) if stop is None else (start, stop)

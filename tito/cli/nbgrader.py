@@ -120,7 +120,16 @@ def autograde(modules: tuple[str, ...], student: str | None, root: Path) -> None
         from tito.grading.grade import autograde as grade
 
         work = _submissions(directory, modules, student)
-        graded = [grade(directory, *one) for one in _progress(work, "grading")]
+        graded: list[Graded] = []
+        try:
+            graded.extend(grade(directory, *one) for one in _progress(work, "grading"))
+        except KeyboardInterrupt:
+            raise TitoError(
+                f"stopped: {len(graded)} of {len(work)} submissions are graded",
+                place=str(directory.root),
+                next_step="run the command again: it grades them all anew",
+                status=130,
+            ) from None
     _show_graded(graded, directory)
     if any(one.problem for one in graded):
         raise SystemExit(1)

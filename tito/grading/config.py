@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from tito.course import Course
-
-if TYPE_CHECKING:
-    from traitlets.config import Config
 
 CONFIG_FILE = "nbgrader_config.py"
 
@@ -35,20 +32,28 @@ configure(c, COURSE_TREE, Path(__file__).parent)
 '''
 
 
-def configure(config: Config, course_tree: Path, root: Path) -> None:
+def configure(config: Any, course_tree: Path, root: Path) -> None:
     """Let nbgrader grade the course in ``course_tree`` in the course directory ``root``."""
     from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
-    from nbgrader.converters import Autograde
-    from nbgrader.preprocessors import Execute, GetGrades
+    from nbgrader.converters import Autograde, GenerateAssignment
+    from nbgrader.preprocessors import ClearMarkScheme, Execute, GetGrades
+    from traitlets.config import Config
 
-    from tito.grading.preprocessors import HideHiddenTests, RunNotebook
+    from tito.grading.preprocessors import HideHiddenTests, RepairNotebook, RunNotebook
+    from tito.student import NBGRADER_SETTINGS
 
     course = Course(course_tree)
-    steps = Autograde.class_traits()["autograde_preprocessors"].default()
+    releasing = GenerateAssignment.class_traits()["preprocessors"].default()
+    sanitizing = Autograde.class_traits()["sanitize_preprocessors"].default()
+    grading = Autograde.class_traits()["autograde_preprocessors"].default()
+    config.merge(Config(NBGRADER_SETTINGS))
     config.CourseDirectory.course_id = course.course_id
     config.CourseDirectory.root = str(root.resolve())
     config.RunNotebook.course_tree = str(course_tree)
-    config.Autograde.autograde_preprocessors = [RunNotebook if step is Execute else step for step in steps]
+    # mark schemes go before the cells are recorded, so that nbgrader knows an unanswered question for one
+    config.GenerateAssignment.preprocessors = sorted(releasing, key=lambda step: step is not ClearMarkScheme)
+    config.Autograde.sanitize_preprocessors = [RepairNotebook, *sanitizing]
+    config.Autograde.autograde_preprocessors = [RunNotebook if step is Execute else step for step in grading]
     config.GenerateFeedback.preprocessors = [GetGrades, HideHiddenTests, CSSHTMLHeaderPreprocessor]
     config.Execute.timeout = course.limits.cell_seconds  # of `nbgrader validate`
     _find_programs_of_this_python()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +94,8 @@ class Directory:
                 place=str(path),
                 next_step="make a course directory for the course: tito nbgrader init DIR",
             )
+        if not os.access(root, os.W_OK):
+            raise TitoError("you may not write to this course directory", place=str(root))
         return cls(root, Course(Path(config.RunNotebook.course_tree)), config)
 
     def coursedir(self, **traits: Any) -> CourseDirectory:
@@ -100,31 +104,48 @@ class Directory:
 
         return CourseDirectory(config=self.config, **traits)
 
-    def gradebook(self) -> Gradebook:
-        """nbgrader's gradebook; a context manager."""
-        from nbgrader.api import Gradebook
-
-        here = self.coursedir()
-        return Gradebook(here.db_url, here.course_id)
-
-    def source(self, module: Module) -> NotebookNode:
-        """The assignment's notebook in ``source/``, as it was when the assignment was generated last.
+    @contextmanager
+    def gradebook(self) -> Iterator[Gradebook]:
+        """nbgrader's gradebook, open.
 
         Raises
         ------
         TitoError
-            If it is missing or cannot be read.
+            If the database cannot be used.
         """
+        from nbgrader.api import Gradebook
+        from sqlalchemy.exc import SQLAlchemyError
+
+        here = self.coursedir()
+        try:
+            with Gradebook(here.db_url, here.course_id) as gradebook:
+                yield gradebook
+        except SQLAlchemyError as error:
+            raise TitoError(
+                f"the gradebook cannot be used: {str(error).splitlines()[0]}",
+                place=here.db_url,
+                next_step="close other programs that use it; if nbgrader was upgraded: nbgrader db upgrade",
+            ) from None
+
+    def source(self, module: Module) -> NotebookNode:
+        """The assignment's notebook with its solutions, as it was generated last."""
+        return self._generated("source", module)
+
+    def release(self, module: Module) -> NotebookNode:
+        """The assignment's notebook as students get it."""
+        return self._generated("release", module)
+
+    def _generated(self, step: str, module: Module) -> NotebookNode:
         import nbformat
 
-        path = self.root / "source" / module.slug / module.notebook.name
+        path = self.root / step / module.slug / module.notebook.name
         try:
             return nbformat.read(path, as_version=4)
-        except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
+        except (OSError, ValueError) as error:
             raise TitoError(
-                f"the assignment's notebook cannot be read: {error}",
+                f"the assignment {module.slug} cannot be read: {error}",
                 place=str(path),
-                next_step=f"write it again: tito nbgrader generate {module.nn}",
+                next_step=f"make it: tito nbgrader generate {module.nn}",
             ) from None
 
     def refresh(self, module: Module) -> None:
@@ -135,9 +156,18 @@ class Directory:
         """The folder that ``student`` handed in."""
         return self.root / "submitted" / student / module.slug
 
+    def graded(self, module: Module, student: str) -> Path:
+        """The folder of ``student``'s notebook as it was graded; it exists only if it was."""
+        return self.root / "autograded" / student / module.slug
+
+    def feedback(self, module: Module, student: str) -> Path:
+        """What ``student`` gets back."""
+        return self.root / "feedback" / student / module.slug / f"{module.name}.html"
+
     def submitted(self, module: Module) -> list[str]:
         """The students who handed in something for ``module``."""
-        return sorted(folder.parent.name for folder in (self.root / "submitted").glob(f"*/{module.slug}"))
+        folders = (self.root / "submitted").glob(f"*/{module.slug}")
+        return sorted(folder.parent.name for folder in folders if folder.is_dir())
 
 
 def grade_ids(notebook: NotebookNode) -> list[str]:

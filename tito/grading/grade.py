@@ -5,12 +5,11 @@ from __future__ import annotations
 import glob
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tito.course import Module
 from tito.errors import TitoError
-from tito.grading.directory import Directory, grade_ids
+from tito.grading.directory import Directory
 from tito.grading.journal import Ear
 from tito.source import grade_info, read_notebook
 
@@ -96,16 +95,21 @@ def validate(directory: Directory, module: Module, student: str | None) -> RunRe
     Raises
     ------
     TitoError
-        If the submission is missing or cannot be read.
+        If the submission is missing or cannot be graded.
     """
-    from tito.runner import run_notebook
+    from tito.grading.preprocessors import mend
+    from tito.runner import is_test, run_notebook
 
+    source = directory.source(module)
     if student is None:
-        return run_notebook(directory.course, module, directory.source(module))
-    folder = directory.submission(module, student)
-    notebook, problem = _read_submission(folder, module, grade_ids(directory.source(module)))
-    if notebook is None:
-        raise TitoError(problem, place=str(folder))
+        return run_notebook(directory.course, module, source)
+    try:
+        notebook, _ = mend(_read_submission(directory, module, student), directory.release(module))
+    except ValueError as error:
+        raise TitoError(str(error), place=str(directory.submission(module, student))) from None
+    tests = {grade_info(cell)["grade_id"]: cell.source for cell in source.cells if is_test(cell)}
+    for cell in notebook.cells:
+        cell.source = tests.get(grade_info(cell).get("grade_id"), cell.source)
     return run_notebook(directory.course, module, notebook)
 
 
@@ -117,9 +121,12 @@ def autograde(directory: Directory, module: Module, student: str) -> Graded:
     from nbgrader.converters import Autograde
 
     _clear_grades(directory, module, student)
-    _, problem = _read_submission(directory.submission(module, student), module, grade_ids(directory.source(module)))
     findings: tuple[str, ...] = ()
-    if not problem:
+    try:
+        _read_submission(directory, module, student)
+    except TitoError as error:
+        problem = error.problem
+    else:
         problem, findings = _convert(directory, Autograde, module, student)
     with directory.gradebook() as gradebook:
         recorded = gradebook.find_submission(module.slug, student)
@@ -130,7 +137,7 @@ def feedback(directory: Directory, module: Module, student: str) -> str:
     """Write the feedback for ``student``'s graded notebook of ``module``; the reason if it cannot be, else empty."""
     from nbgrader.converters import GenerateFeedback
 
-    if not (directory.root / "autograded" / student / module.slug).is_dir():
+    if not directory.graded(module, student).is_dir():
         return f"not graded yet: tito nbgrader autograde {module.nn} --student {student}"
     problem, _ = _convert(directory, GenerateFeedback, module, student)
     return problem
@@ -174,29 +181,29 @@ def _clear_grades(directory: Directory, module: Module, student: str) -> None:
             for grade in notebook.grades:
                 grade.auto_score, grade.needs_manual_grade = 0.0, False
         gradebook.db.commit()
-    shutil.rmtree(directory.root / "autograded" / student / module.slug, ignore_errors=True)
+    shutil.rmtree(directory.graded(module, student), ignore_errors=True)
 
 
-def _read_submission(folder: Path, module: Module, known: list[str]) -> tuple[NotebookNode | None, str]:
-    """The notebook in ``folder``, or None and the reason why it cannot be graded as ``module``'s."""
+def _read_submission(directory: Directory, module: Module, student: str) -> NotebookNode:
+    """The notebook that ``student`` handed in; nbgrader says of a missing or broken one too little.
+
+    Raises
+    ------
+    TitoError
+        If there is none that can be read.
+    """
     import nbformat
-    from nbgrader.nbgraderformat import SCHEMA_VERSION
 
+    folder = directory.submission(module, student)
     path = folder / module.notebook.name
     if not path.is_file():
         others = ", ".join(sorted(other.name for other in folder.glob("*.ipynb"))) or "no notebook"
-        return None, f"{path.name} is missing; the folder has {others}"
+        raise TitoError(f"{path.name} is missing; the folder has {others}", place=str(folder))
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-        ids = set(grade_ids(notebook))
-    except nbformat.reader.NotJSONError:
-        return None, f"{path.name} is not JSON, so not a notebook"
     except Exception as error:  # whatever nbformat and jsonschema find wrong with a file that anyone may have written
-        return None, f"{path.name} is not a notebook: {str(error).splitlines()[0]}"
-    if not ids & set(known):
-        return None, f"{path.name} is not the notebook of {module.slug}: it has none of its cells"
-    versions = {info.get("schema_version", 0) for cell in notebook.cells if (info := grade_info(cell))}
-    if versions != {SCHEMA_VERSION}:
-        return None, f"{path.name} has nbgrader metadata of another version: nbgrader update {path}"
-    return notebook, ""
+        said = "not JSON" if isinstance(error, nbformat.reader.NotJSONError) else str(error)
+        reason = said.strip().split("\n")[0] or type(error).__name__
+        raise TitoError(f"{path.name} is not a notebook: {reason}", place=str(path)) from None
+    return notebook

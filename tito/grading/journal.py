@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 LOG_FILE = "nbgrader.log"
+FINDING = "finding"  # the attribute of a log record that tells an instructor what befell a submission
+
+_RAISED = re.compile(r"(?m)^[A-Za-z_][\w.]*: (.+)$")  # the end of a traceback
 
 
 @contextmanager
@@ -41,12 +45,10 @@ class Ear(logging.Handler):
         self.problem = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        finding = getattr(record, "finding", "")
-        if finding:
-            self.findings.append(finding)
-        message = record.getMessage().strip()
+        self.findings += filter(None, [getattr(record, FINDING, "")])
+        message = record.getMessage()
         if record.levelno >= logging.ERROR and message.startswith("Traceback"):
-            self.problem = message.splitlines()[-1]
+            self.problem = (_RAISED.findall(message) or [message.splitlines()[-1]])[-1]
 
     def __enter__(self) -> Ear:
         logging.getLogger().addHandler(self)

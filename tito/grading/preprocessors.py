@@ -1,4 +1,4 @@
-"""What this course puts into nbgrader's chains: how a submission is run, and what its feedback does not show.
+"""What this course puts into nbgrader's chains: how a submission is mended and run, and what feedback does not show.
 
 Importing this file loads nbgrader, which takes two seconds: import it inside functions.
 """
@@ -9,20 +9,48 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import nbformat.v4 as nbv4
 from nbformat import NotebookNode
+from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
 from traitlets import Unicode
 
 from tito.course import Course
+from tito.grading.directory import grade_ids
+from tito.grading.journal import FINDING
+from tito.repair import repair
 from tito.runner import CellResult, RunResult, run_notebook
-from tito.source import code_cells, grade_info, split_secret
-
-FINDING = "finding"  # the attribute of a log record that tells an instructor what befell a submission
+from tito.source import code_cells, grade_info, is_marker, split_secret
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HIDDEN = "[in a hidden test]"
 _TOO_PLAIN = 6  # a hidden line shorter than this, such as `)`, tells nothing, and stands everywhere
+
+
+class RepairNotebook(NbGraderPreprocessor):  # type: ignore[misc]
+    """Give the submission back the cells that the released notebook has, before nbgrader looks at it."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        here, ids = CourseDirectory(parent=self), resources["nbgrader"]
+        folder = here.format_path(here.release_directory, ".", ids["assignment"])
+        notebook, repairs = mend(nb, nbformat.read(Path(folder) / f"{ids['notebook']}.ipynb", as_version=4))
+        for finding in repairs:
+            self.log.warning("%s", finding, extra={FINDING: finding})
+        return notebook, resources
+
+
+def mend(submitted: NotebookNode, released: NotebookNode) -> tuple[NotebookNode, list[str]]:
+    """The submitted notebook as it can be graded, and what was put back.
+
+    Raises
+    ------
+    ValueError
+        If it is another notebook altogether.
+    """
+    if not set(grade_ids(submitted)) & set(grade_ids(released)):
+        raise ValueError("this is not the notebook of the assignment: it has none of its cells")
+    return repair(submitted, released)
 
 
 class RunNotebook(NbGraderPreprocessor):  # type: ignore[misc]
@@ -122,7 +150,7 @@ def _without(text: str, hidden: set[str]) -> str:
     lines: list[str] = []
     for line in text.split("\n"):
         bare = _ANSI.sub("", line)
-        if not any(secret in bare for secret in hidden):
+        if not is_marker(bare) and not any(secret in bare for secret in hidden):
             lines.append(line)
         elif not lines or lines[-1] != _HIDDEN:
             lines.append(_HIDDEN)

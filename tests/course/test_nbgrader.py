@@ -1,0 +1,414 @@
+"""The instructor's commands, and nbgrader's own, on a class whose notebooks are right, wrong and broken."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from tito.course import Course, Module
+from tito.grading.students import blank, solved
+
+RunTito = Callable[..., "subprocess.CompletedProcess[str]"]
+pytestmark = pytest.mark.xdist_group("nbgrader")
+
+RIGHT = {"test-tensor-class": 40.0, "test-tensor-add": 40.0, "tensor-memory": None}
+CLASS_ONLY = {"test-tensor-class": 40.0, "test-tensor-add": 0.0, "tensor-memory": None}
+NOTHING = {"test-tensor-class": 0.0, "test-tensor-add": 0.0, "tensor-memory": 0.0}
+
+
+def adding(line: str) -> Callable[[Module], NotebookNode]:
+    """A solved notebook with ``line`` before the last step of the exercise tensor-add."""
+
+    def make(module: Module) -> NotebookNode:
+        notebook = solved(module)
+        cell = cell_named(notebook, "tensor-add")
+        assert "    added_values =" in cell.source
+        cell.source = cell.source.replace("    added_values =", f"    {line}\n    added_values =")
+        return notebook
+
+    return make
+
+
+def cell_named(notebook: NotebookNode, grade_id: str) -> NotebookNode:
+    return next(cell for cell in notebook.cells if cell.id == grade_id)
+
+
+def without_a_test(module: Module) -> NotebookNode:
+    notebook = solved(module)
+    notebook.cells.remove(cell_named(notebook, "test-tensor-class"))
+    return notebook
+
+
+def with_an_edited_test(module: Module) -> NotebookNode:
+    notebook = adding("return left")(module)
+    cell_named(notebook, "test-tensor-add").source = "pass"
+    return notebook
+
+
+def with_a_cell_twice(module: Module) -> NotebookNode:
+    notebook = solved(module)
+    notebook.cells.append(cell_named(notebook, "test-tensor-add"))
+    return notebook
+
+
+def with_old_metadata(module: Module) -> NotebookNode:
+    notebook = solved(module)
+    for cell in notebook.cells:
+        cell.metadata.get("nbgrader", {}).pop("schema_version", None)
+    return notebook
+
+
+def of_an_older_jupyter(module: Module) -> NotebookNode:
+    notebook = solved(module)
+    notebook.nbformat_minor = 2
+    for cell in notebook.cells:
+        del cell["id"]
+    return notebook
+
+
+def importing_the_answer(module: Module) -> NotebookNode:
+    notebook = blank(module)
+    cell_named(notebook, "tensor-class").source = "from tinytorch.core.tensor import Tensor"
+    return notebook
+
+
+# student -> (notebook, scores by cell, words in the table)
+GRADED: dict[str, tuple[Callable[[Module], NotebookNode], dict[str, float | None], str]] = {
+    "ada": (solved, RIGHT, ""),
+    "blank": (blank, NOTHING, ""),
+    "warns": (adding("import warnings; warnings.warn('careful')"), RIGHT, ""),
+    "shows_a_number": (adding("import sys; sys.displayhook(40.0); raise ValueError"), CLASS_ONLY, ""),
+    "hides_errors": (adding("get_ipython()._showtraceback = print; raise ValueError"), CLASS_ONLY, ""),
+    "imports": (importing_the_answer, {**NOTHING}, ""),
+    "edits": (with_an_edited_test, CLASS_ONLY, "test-tensor-add was edited"),
+    "deletes": (without_a_test, RIGHT, "test-tensor-class was deleted"),
+    "repeats": (with_a_cell_twice, RIGHT, "test-tensor-add stands more than once"),
+    "old": (with_old_metadata, RIGHT, ""),
+    "older_jupyter": (of_an_older_jupyter, RIGHT, ""),
+    "loops": (adding("while True: pass"), CLASS_ONLY, "longer than 3 s"),
+    "dies": (adding("import os; os._exit(3)"), CLASS_ONLY, "the kernel ended"),
+    "floods": (adding("print('x' * 30_000_000)"), CLASS_ONLY, "printed more than"),
+}
+REFUSED = {
+    "no_json": ("<html>Sign in</html>", "not JSON"),
+    "no_notebook": ('{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "is not a notebook"),
+    "misnamed": (None, "tensor.ipynb is missing; the folder has tensor (1).ipynb"),
+    "other": (None, "not the notebook of the assignment"),
+}
+
+
+@pytest.fixture(scope="module")
+def tree(_exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The author's tree of the tiny course, exported, with short limits."""
+    root = tmp_path_factory.mktemp("grading") / "author"
+    shutil.copytree(_exported, root)
+    settings = root / "settings.ini"
+    text = re.sub(r"(?m)^cell_seconds = .*", "cell_seconds = 3", settings.read_text(encoding="utf-8"))
+    settings.write_text(text, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def handed_in(tree: Path, run_tito: RunTito) -> Path:
+    """A course directory with an assignment and the submissions of a class, not graded yet."""
+    root = tree.parent / "handed_in"
+    for command in (["init", root], ["generate", "02", "--course", root]):
+        done = run_tito(tree, "nbgrader", *command)
+        assert done.returncode == 0, done.stderr
+    course = Course(tree)
+    module = course.module("02")
+    for student, (make, _, _) in GRADED.items():
+        put(root, student, nbformat.writes(make(module)))
+    for student, (text, _) in REFUSED.items():
+        put(root, student, text or "")
+    misnamed = put(root, "misnamed", nbformat.writes(solved(module)))
+    misnamed.rename(misnamed.with_name("tensor (1).ipynb"))
+    put(root, "other", nbformat.writes(solved(course.module("01"))))
+    return root
+
+
+def put(root: Path, student: str, text: str) -> Path:
+    path = root / "submitted" / student / "02_tensor" / "tensor.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def graded(tree: Path, handed_in: Path, run_tito: RunTito) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The course directory after `tito nbgrader autograde`, and what that said."""
+    root = tree.parent / "graded"
+    shutil.copytree(handed_in, root)
+    return root, run_tito(tree, "nbgrader", "autograde", "02", cwd=root, COLUMNS="300")
+
+
+@pytest.fixture
+def fresh(graded: tuple[Path, object], tmp_path: Path) -> Path:
+    """A copy of the graded course directory, to change."""
+    root = tmp_path / "grading"
+    shutil.copytree(graded[0], root)
+    return root
+
+
+def scores(tree: Path, root: Path, run_tito: RunTito) -> dict[str, dict[str, float | None]]:
+    """What `tito nbgrader report --json` tells of each student, by cell."""
+    done = run_tito(tree, "nbgrader", "report", "02", "--json", "--course", root)
+    assert done.returncode == 0, done.stderr
+    return {
+        one["student"]: {cell["grade_id"]: cell["score"] for cell in one["cells"]} for one in json.loads(done.stdout)
+    }
+
+
+@pytest.fixture(scope="module")
+def report(tree: Path, graded: tuple[Path, object], run_tito: RunTito) -> dict[str, dict[str, float | None]]:
+    return scores(tree, graded[0], run_tito)
+
+
+def row_of(student: str, screen: str) -> str:
+    """The row of a student in the table that autograde shows."""
+    return next(line for line in screen.splitlines() if re.search(rf"│ {student} +│", line))
+
+
+@pytest.mark.parametrize("student", GRADED)
+def test_each_submission_gets_the_points_of_its_tests(student: str, report: dict[str, dict[str, float]]) -> None:
+    assert report[student] == GRADED[student][1]
+
+
+@pytest.mark.parametrize("student", GRADED)
+def test_what_befell_a_submission_is_in_the_table(student: str, graded: tuple[Path, object]) -> None:
+    screen = graded[1].stdout
+    row = row_of(student, screen)
+    assert "not graded" not in row
+    assert GRADED[student][2] in row
+    if not GRADED[student][2]:
+        assert row.split("│")[5].strip() == ""
+
+
+@pytest.mark.parametrize("student", REFUSED)
+def test_a_broken_notebook_costs_itself_alone_and_is_named(
+    student: str, graded: tuple[Path, object], report: dict[str, dict[str, float]]
+) -> None:
+    row = row_of(student, graded[1].stdout)
+    assert "not graded" in row
+    assert REFUSED[student][1] in row
+    assert report[student] == NOTHING
+
+
+def test_autograde_ends_with_the_count_the_log_and_a_bad_status(graded: tuple[Path, object]) -> None:
+    root, done = graded
+    assert done.returncode == 1
+    assert f"{len(GRADED)} of {len(GRADED) + len(REFUSED)} graded" in done.stdout
+    assert str(root / "nbgrader.log") in done.stdout
+    assert "Converting notebook" in (root / "nbgrader.log").read_text(encoding="utf-8")
+    assert "Converting" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_grading_again_gives_the_same_scores(tree: Path, fresh: Path, report: dict, run_tito: RunTito) -> None:
+    for student in ("ada", "shows_a_number"):
+        done = run_tito(tree, "nbgrader", "autograde", "02", "--student", student, "--course", fresh)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert scores(tree, fresh, run_tito) == report
+
+
+def test_points_of_an_earlier_grading_do_not_outlive_it(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+    put(fresh, "ada", "{")
+    done = run_tito(tree, "nbgrader", "autograde", "--student", "ada", "--course", fresh)
+    assert done.returncode == 1
+    assert scores(tree, fresh, run_tito)["ada"] == NOTHING
+    assert not (fresh / "autograded" / "ada" / "02_tensor").exists()
+
+
+def test_nbgraders_own_commands_work_and_give_the_same_scores(
+    tree: Path, handed_in: Path, tmp_path: Path, report: dict, run_tito: RunTito
+) -> None:
+    students = ("ada", "blank", "edits", "shows_a_number")
+    root = tmp_path / "plain"
+    shutil.copytree(handed_in, root)
+    for folder in (root / "submitted").iterdir():
+        if folder.name not in students:
+            shutil.rmtree(folder)
+    run_nbgrader(tree, root, "generate_assignment", "02_tensor", "--force")
+    run_nbgrader(tree, root, "autograde", "02_tensor")
+    run_nbgrader(tree, root, "generate_feedback", "02_tensor")
+    run_nbgrader(tree, root, "export")
+    assert scores(tree, root, run_tito) == {student: report[student] for student in students}
+    with (root / "grades.csv").open(encoding="utf-8") as file:
+        totals = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+    assert totals == {"ada": 80.0, "blank": 0.0, "edits": 40.0, "shows_a_number": 40.0}
+    for student in students:
+        html = (root / "feedback" / student / "02_tensor" / "tensor.html").read_text(encoding="utf-8")
+        assert "hidden_" not in html
+
+
+def run_nbgrader(tree: Path, root: Path, *args: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *args],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_nbgrader_validate_passes_on_the_solution(tree: Path, handed_in: Path) -> None:
+    assert "Success!" in run_nbgrader(tree, handed_in, "validate", "source/02_tensor/tensor.ipynb")
+
+
+def test_feedback_shows_the_failure_and_no_hidden_test(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+    done = run_tito(tree, "nbgrader", "feedback", "--course", fresh)
+    assert done.returncode == 1  # for those that could not be graded
+    assert f"{len(GRADED)} of {len(GRADED) + len(REFUSED)} written" in done.stdout
+    assert "no_json: not graded yet" in done.stdout
+    pages = {
+        path.parts[-3]: path.read_text(encoding="utf-8")
+        for path in (fresh / "feedback").glob("*/02_tensor/tensor.html")
+    }
+    assert pages.keys() == GRADED.keys()
+    for student, html in pages.items():
+        assert not re.search("hidden_|any shape|HIDDEN TESTS", html), student
+    assert "NotImplementedError" in pages["blank"]
+    assert "longer than 3 s" in pages["loops"]
+
+
+def test_a_hidden_test_that_fails_is_not_quoted(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+    module = Course(tree).module("02")
+    peeking = "import inspect, __main__; print(inspect.getsource(__main__.test_add))"
+    notebook = adding(f"{peeking}; return Tensor(3.0 if left.data.size == 1 else 0.0)")(module)
+    text = nbformat.writes(notebook).replace("Tensor(3.0", "Tensor([3.0]")
+    put(fresh, "peeks", text)
+    for command in ("autograde", "feedback"):
+        done = run_tito(tree, "nbgrader", command, "--student", "peeks", "--course", fresh)
+        assert done.returncode == 0, done.stdout + done.stderr
+    html = (fresh / "feedback" / "peeks" / "02_tensor" / "tensor.html").read_text(encoding="utf-8")
+    assert "in a hidden test" in html
+    assert "hidden_pair" not in html
+    assert "expected shape" in html
+
+
+def test_report_shows_cells_students_and_totals(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+    target = fresh / "totals.csv"
+    done = run_tito(tree, "nbgrader", "report", "02", "--student", "ada", "--csv", target, "--course", fresh)
+    assert done.returncode == 0, done.stderr
+    rows = [[part.strip() for part in re.split("[│┃]", line)[1:-1]] for line in done.stdout.splitlines()]
+    rows = [row for row in rows if row]
+    assert rows == [
+        ["graded cell", "points", "ada"],
+        ["test-tensor-class", "40", "40"],
+        ["test-tensor-add", "40", "40"],
+        ["tensor-memory", "20", "manual"],
+        ["total", "100", "80"],
+    ]
+    with target.open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["assignment"], row["student_id"], row["score"]) for row in table] == [("02_tensor", "ada", "80.0")]
+
+
+def test_generate_refuses_to_lose_grades_and_changes_nothing(
+    tree: Path, fresh: Path, tmp_path: Path, run_tito: RunTito
+) -> None:
+    moved = tmp_path / "author"
+    shutil.copytree(tree, moved)
+    point_to(fresh, tree, moved)
+    source = moved / "modules" / "02_tensor" / "tensor_dev.py"
+    text = source.read_text(encoding="utf-8")
+    source.write_text(text.replace('"test-tensor-add"', '"test-tensor-sum"'), encoding="utf-8")
+    before = (fresh / "release" / "02_tensor" / "tensor.ipynb").read_bytes()
+    done = run_tito(moved, "nbgrader", "generate", "--course", fresh)
+    assert done.returncode == 1
+    assert "would lose grades: test-tensor-add is gone; test-tensor-sum is new" in done.stderr
+    assert (fresh / "release" / "02_tensor" / "tensor.ipynb").read_bytes() == before
+
+    source.write_text(text.replace("Tensors add up value by value.", "Tensors add up."), encoding="utf-8")
+    done = run_tito(moved, "nbgrader", "generate", "--course", fresh)
+    assert done.returncode == 0, done.stderr
+    assert "Tensors add up." in (fresh / "release" / "02_tensor" / "tensor.ipynb").read_text(encoding="utf-8")
+    assert "ada" in scores(moved, fresh, run_tito)
+
+
+def point_to(root: Path, old: Path, new: Path) -> None:
+    config = root / "nbgrader_config.py"
+    config.write_text(config.read_text(encoding="utf-8").replace(str(old), str(new)), encoding="utf-8")
+
+
+def test_a_course_that_has_moved_is_said_so(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+    point_to(fresh, tree, fresh / "gone")
+    done = run_tito(tree, "nbgrader", "autograde", cwd=fresh)
+    assert done.returncode == 1
+    assert f"the course is not at {fresh / 'gone'}" in done.stderr
+    assert "COURSE_TREE" in done.stderr
+    with pytest.raises(AssertionError, match="the course is not at"):
+        run_nbgrader(tree, fresh, "autograde", "02_tensor")
+
+
+def test_validate(tree: Path, handed_in: Path, run_tito: RunTito) -> None:
+    done = run_tito(tree, "nbgrader", "validate", "02", cwd=handed_in)
+    assert (done.returncode, done.stdout) == (0, "02_tensor: 2 of 2 tests pass\n")
+    done = run_tito(tree, "nbgrader", "validate", "02", "--student", "edits", cwd=handed_in)
+    assert done.returncode == 1
+    assert "1 of 2 tests pass" in done.stdout
+    assert "test-tensor-add: AssertionError" in done.stdout
+
+
+def test_init_writes_nothing_but_notebooks_into_source(handed_in: Path) -> None:
+    files = [path for path in (handed_in / "source").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in files) == ["autograd.ipynb", "setup.ipynb", "tensor.ipynb"]
+    released = [path.relative_to(handed_in).as_posix() for path in (handed_in / "release").rglob("*") if path.is_file()]
+    assert released == ["release/02_tensor/tensor.ipynb"]
+
+
+def test_init_refuses_a_folder_with_something_in_it(tree: Path, tmp_path: Path, run_tito: RunTito) -> None:
+    (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
+    done = run_tito(tree, "nbgrader", "init", tmp_path)
+    assert done.returncode == 1
+    assert "not empty" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_init_refuses_in_a_workspace(workspace: Path, run_tito: RunTito) -> None:
+    done = run_tito(workspace, "nbgrader", "init", workspace.parent / "grading")
+    assert done.returncode == 1
+    assert "workspace" in done.stderr
+    assert not (workspace.parent / "grading").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [
+        (["autograde", "02", "--student", "nobody"], 1, "no submission of nobody for 02_tensor"),
+        (["autograde", "01"], 1, "no submission of any student for 01_setup"),
+        (["generate", "99"], 1, "there is no module '99'"),
+        (["validate", "02", "--student", "misnamed"], 1, "tensor.ipynb is missing"),
+        (["validate", "06"], 1, "make it: tito nbgrader generate 06"),
+        (["report", "--colour"], 2, "--colour"),
+    ],
+)
+def test_a_wrong_call_says_what_to_do(
+    command: list[str], status: int, words: str, tree: Path, handed_in: Path, run_tito: RunTito
+) -> None:
+    done = run_tito(tree, "nbgrader", *command, cwd=handed_in)
+    assert done.returncode == status
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_course_directory_is_left_alone(tree: Path, tmp_path: Path, run_tito: RunTito) -> None:
+    done = run_tito(tree, "nbgrader", "report", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "tito nbgrader init DIR" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,196 @@
+"""Judging a module's notebook: which tests pass, and of the others what is wrong, where, and why it may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tito.course import Course, Module
+from tito.repair import cell_label, read_own_notebook
+from tito.source import code_cells, grade_info, read_notebook
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from tito.runner import CellResult
+
+_STUB = "raise NotImplementedError()"  # what nbgrader leaves of a solution
+_MESSAGE_LINES = 12
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+# by the error's name: the likely cause, where the message itself does not tell it
+_CAUSES = {
+    "AttributeError": "the object is of another type than the line expects, or the name is misspelt",
+    "ImportError": "a module before this one does not have the name, or it is misspelt",
+    "IndentationError": "the lines of a block are not indented alike",
+    "IndexError": "a position lies outside of the list or array: print its length or shape",
+    "KernelDied": "the memory ran out, or something ended Python itself, such as exit()",
+    "NameError": "the name is misspelt, or the cell that defines it stands further down",
+    "OutputLimit": "a print in a loop",
+    "RecursionError": "a function that calls itself, directly or through another, and never stops",
+    "SyntaxError": "Python cannot read this cell: look at the line and at the one above it",
+    "TimeLimit": "a loop that never ends, or one over single numbers where NumPy could take the whole array",
+    "TypeError": "a value of another type, or another number of arguments, than the line expects; "
+    "a function without `return` gives None",
+    "ValueError": "an array of another shape, or a value outside of what is allowed",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a test does not pass, in words for the person who can mend it.
+
+    ``cell`` is what people call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if it is
+    not known.
+    ``exercise`` is the exercise to work on, and ``function`` the function in it, where they are known.
+    """
+
+    test: str
+    problem: str
+    cause: str
+    cell: str
+    line_number: int
+    line: str
+    exercise: str
+    function: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a module's notebook did. ``tests`` are in the notebook's order, ``failures`` too.
+
+    ``notebook`` is what was run: the student's with its tests as released, or the author's.
+    """
+
+    module: Module
+    notebook: NotebookNode
+    repairs: tuple[str, ...]
+    tests: tuple[CellResult, ...]
+    failures: tuple[Failure, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    @property
+    def points(self) -> float:
+        return sum(test.points for test in self.tests if test.ok)
+
+    @property
+    def max_points(self) -> float:
+        return sum(test.points for test in self.tests)
+
+
+def notebook_to_judge(course: Course, module: Module) -> tuple[NotebookNode, list[str]]:
+    """In a workspace the student's notebook, repaired, with what was repaired; else the one the source makes."""
+    return read_own_notebook(course, module) if course.is_workspace else (read_notebook(module), [])
+
+
+def judge(
+    course: Course,
+    module: Module,
+    notebook: NotebookNode,
+    repairs: list[str],
+    *,
+    stop_at_first_failure: bool = False,
+    on_cell: Callable[[CellResult], None] | None = None,
+) -> Verdict:
+    """Run the notebook in a real kernel, against the modules before this one, and explain each test that fails."""
+    from tito.runner import run_notebook
+
+    run = run_notebook(course, module, notebook, stop_at_first_failure=stop_at_first_failure, on_cell=on_cell)
+    explain = _Explainer(notebook, run.cells)
+    failures = tuple(explain.failure(test) for test in run.cells if test.is_test and not test.ok)
+    tests = tuple(cell for cell in run.cells if cell.is_test)
+    return Verdict(module, notebook, tuple(repairs), tests, failures, run.seconds)
+
+
+class _Explainer:
+    """Finds, for a test that fails, the cell and line to look at."""
+
+    def __init__(self, notebook: NotebookNode, results: tuple[CellResult, ...]) -> None:
+        self.results = results
+        self.cells = {result.id: cell for result, cell in zip(results, code_cells(notebook), strict=True)}
+        marks = {name: grade_info(cell) for name, cell in self.cells.items()}
+        self.exercises = [name for name, mark in marks.items() if mark.get("solution") and not mark.get("grade")]
+
+    def failure(self, test: CellResult) -> Failure:
+        culprit = self._culprit(test)
+        place = culprit.raised_at
+        cell = self.cells[place.cell_id if place else culprit.id]
+        line = _line(cell.source, place.line) if place else ""
+        exercise = cell.id if cell.id in self.exercises else self._exercise(test)
+        function = _function_at(cell.source, place.line) if place and cell.id == exercise else ""
+        unwritten = culprit.ename == "NotImplementedError" and line.strip() == _STUB
+        return Failure(
+            test=test.grade_id,
+            problem=f"not written yet: {function or exercise}" if unwritten else _message(culprit),
+            cause="" if unwritten else _CAUSES.get(culprit.ename, ""),
+            cell=cell_label(cell),
+            line_number=place.line if place else 0,
+            line=line,
+            exercise=exercise,
+            function=function,
+        )
+
+    def _culprit(self, test: CellResult) -> CellResult:
+        """The cell to blame: an earlier one, if the test did not run, or lacks what a cell that failed should make."""
+        before = self.results[: self.results.index(test)]
+        if test.status == "not run":
+            return next((cell for cell in reversed(before) if cell.status not in ("ok", "not run")), test)
+        failed = [cell for cell in before if not cell.ok and self._is_exported(cell)]
+        own = [cell for cell in failed if cell.id == self._exercise(test)]
+        return (own or (failed if test.ename == "NameError" else []) or [test])[0]
+
+    def _is_exported(self, result: CellResult) -> bool:
+        return bool(self.cells[result.id].source.startswith("#|"))
+
+    def _exercise(self, test: CellResult) -> str:
+        """The exercise that a test is for: the one it is named after, or the last one before it."""
+        named = test.grade_id.removeprefix("test-")
+        order = list(self.cells)
+        before = [name for name in order[: order.index(test.id)] if name in self.exercises]
+        return named if named in self.exercises else (before or [""])[-1]
+
+
+def _line(source: str, number: int) -> str:
+    lines = source.split("\n")
+    return lines[number - 1] if number <= len(lines) else ""
+
+
+def _message(result: CellResult) -> str:
+    """The error in a few lines, without colours: an assertion's message says itself what it is."""
+    text = _ANSI.sub("", result.evalue).strip()
+    lines = text.split("\n")
+    short = "\n".join([*lines[:_MESSAGE_LINES], *(["..."] if len(lines) > _MESSAGE_LINES else [])])
+    if result.ename == "AssertionError":
+        return short or "the condition in this line is false"
+    return short if result.status in ("timeout", "output limit", "died", "not run") else f"{result.ename}: {short}"
+
+
+def _function_at(source: str, line: int) -> str:
+    """The innermost function that holds ``line``, with its class: ``Tensor.__init__``; empty if there is none."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return ""
+    names: list[str] = []
+    body: list[ast.stmt] = tree.body
+    while holder := next((node for node in body if _is_definition(node) and _holds(node, line)), None):
+        assert isinstance(holder, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        names.append(holder.name)
+        body = holder.body
+    return ".".join(names)
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _holds(node: ast.stmt, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)

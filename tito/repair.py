@@ -1,0 +1,174 @@
+"""Reading a student's notebook, whatever happened to it, and putting back what it must have to be judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tito.course import Course, Module
+from tito.errors import TitoError
+from tito.source import grade_info
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+
+def read_own_notebook(course: Course, module: Module) -> tuple[NotebookNode, list[str]]:
+    """The student's notebook as it is judged, and what had to be put back for that; the file stays as it is.
+
+    Raises
+    ------
+    TitoError
+        If the notebook is missing, cannot be read, or is another module's.
+    """
+    pristine = read_pristine(module)
+    again = f"tito module reset {module.nn} puts a fresh one there and keeps this one as a backup"
+    own = _read(module.notebook, missing=f"put it there: tito module start {module.nn}", broken=again)
+    ids = set(_grade_ids(own))
+    if not ids & set(_grade_ids(pristine)):
+        whose = next((m.slug for m in course.modules if m.pristine.is_file() and ids & set(_grade_ids_of(m))), "")
+        raise TitoError(
+            f"this is not the notebook of {module.slug}: "
+            + (f"it is that of {whose}" if whose else "it has none of the module's cells"),
+            place=str(module.notebook),
+            next_step=f"put the right notebook there, or: {again}",
+        )
+    return repair(own, pristine)
+
+
+def read_pristine(module: Module) -> NotebookNode:
+    """The module's notebook as it was released.
+
+    Raises
+    ------
+    TitoError
+        If the workspace has lost it.
+    """
+    advice = "copy this file, or the whole folder .tito/release, from the workspace you were given"
+    return _read(module.pristine, missing=advice, broken=advice)
+
+
+def _read(path: Path, *, missing: str, broken: str) -> NotebookNode:
+    import nbformat
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TitoError("the notebook is missing", place=str(path), next_step=missing) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TitoError(f"the notebook cannot be read: {error}", place=str(path), next_step=broken) from None
+    try:
+        json.loads(text)
+        notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
+        if notebook.nbformat != 4:
+            notebook = nbformat.convert(notebook, 4)
+        nbformat.validate(notebook)
+    except json.JSONDecodeError as error:
+        raise TitoError(
+            f"the notebook is not JSON: {error.msg}", place=f"{path}, line {error.lineno}", next_step=broken
+        ) from None
+    except Exception as error:  # nbformat and jsonschema find many things wrong, each with its own type
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise TitoError(f"the file is not a notebook: {reason}", place=str(path), next_step=broken) from None
+    return notebook
+
+
+def _grade_ids(notebook: NotebookNode) -> Iterator[str]:
+    return (str(info["grade_id"]) for cell in notebook.cells if (info := grade_info(cell)).get("grade_id"))
+
+
+def _grade_ids_of(module: Module) -> Iterator[str]:
+    return _grade_ids(read_pristine(module))
+
+
+def repair(own: NotebookNode, pristine: NotebookNode) -> tuple[NotebookNode, list[str]]:
+    """A copy of ``own`` with every cell that the released notebook needs, and what was done, in words.
+
+    Tests are as released; exercises and answers are the student's. Of a cell that stands twice the last one counts, as
+    for nbgrader. Cells that the student added stay. Whatever nbgrader's metadata became, it is the released one.
+    """
+    notebook = deepcopy(own)
+    originals = {info["grade_id"]: cell for cell in pristine.cells if (info := grade_info(cell)).get("grade_id")}
+    notes = _drop_repeated(notebook, originals)
+    for cell in notebook.cells:
+        original = originals.get(grade_info(cell).get("grade_id"))
+        if original is not None:
+            notes += _restore(cell, original)
+    notes += _put_back(notebook, pristine)
+    _name_cells(notebook)
+    return notebook, notes
+
+
+def cell_label(cell: NotebookNode) -> str:
+    """What a person calls the cell: its ``grade_id``, or how it begins."""
+    lines = [line.strip() for line in cell.source.split("\n") if line.strip() and not line.startswith("#|")]
+    return str(grade_info(cell).get("grade_id") or f"that begins `{lines[0][:40] if lines else ''}`")
+
+
+def _name_cells(notebook: NotebookNode) -> None:
+    """Give marked cells their ``grade_id`` as id, and see that each of the others has one of its own."""
+    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
+    taken = set(_grade_ids(notebook))
+    for position, cell in enumerate(notebook.cells):
+        mark = grade_info(cell).get("grade_id")
+        if mark or cell.get("id") in (None, *taken):
+            cell["id"] = mark or f"cell-{position}"
+        taken.add(cell.id)
+
+
+def _drop_repeated(notebook: NotebookNode, originals: dict[str, NotebookNode]) -> list[str]:
+    """Take the mark off cells that repeat a later one, and off those that are no cells of this module."""
+    notes: list[str] = []
+    seen: set[str] = set()
+    for cell in reversed(notebook.cells):
+        name = grade_info(cell).get("grade_id")
+        if name in seen or name not in originals:
+            cell.metadata.pop("nbgrader", None)
+        if name in seen:
+            notes.insert(0, f"the cell {name} stands more than once: the last one counts")
+        elif name in originals:
+            seen.add(name)
+    return notes
+
+
+def _restore(cell: NotebookNode, original: NotebookNode) -> list[str]:
+    """Make ``cell`` what it must be: a test as released, an exercise with the directive that exports it."""
+    name = grade_info(original)["grade_id"]
+    cell.metadata["nbgrader"] = deepcopy(original.metadata["nbgrader"])
+    is_students = grade_info(original).get("solution") and cell.cell_type == original.cell_type
+    if not is_students:
+        if cell.cell_type == original.cell_type and cell.source.rstrip() == original.source.rstrip():
+            return []
+        cell.clear()
+        cell.update(deepcopy(original))
+        return [f"the cell {name} was edited: the released one is used"]
+    directive = original.source.split("\n")[0]
+    if not directive.startswith("#|") or directive in cell.source.split("\n"):
+        return []
+    cell.source = f"{directive}\n{cell.source}"
+    return [f"the cell {name} has lost its first line: it is read as if `{directive}` still stood there"]
+
+
+def _put_back(notebook: NotebookNode, pristine: NotebookNode) -> list[str]:
+    """Insert the marked and the exporting cells that are gone, each after the cell that it came after."""
+    notes: list[str] = []
+    place = 0
+    for original in pristine.cells:
+        found = next((i for i, cell in enumerate(notebook.cells) if _is_same(cell, original)), None)
+        if found is not None:
+            place = found + 1
+        elif grade_info(original) or original.source.startswith("#|"):
+            notebook.cells.insert(place, deepcopy(original))
+            place += 1
+            notes.append(f"the cell {cell_label(original)} was deleted: the released one is used")
+    return notes
+
+
+def _is_same(cell: NotebookNode, original: NotebookNode) -> bool:
+    name = grade_info(original).get("grade_id")
+    if name:
+        return bool(grade_info(cell).get("grade_id") == name)
+    return cell.get("id") == original.id or bool(cell.source.strip() and cell.source.strip() == original.source.strip())
