@@ -45,7 +45,7 @@ def install_not_built_finder() -> None:
     """Let a missing part of ``tinytorch.core`` say which module of the course brings it."""
     if _NotBuiltFinder not in sys.meta_path:
         after = sys.meta_path.index(PathFinder) + 1 if PathFinder in sys.meta_path else len(sys.meta_path)
-        sys.meta_path.insert(after, _NotBuiltFinder)  # type: ignore[arg-type]
+        sys.meta_path.insert(after, _NotBuiltFinder)
 
 
 def face(package: str, *modules: str) -> Callable[[str], Any]:

@@ -40,5 +40,5 @@ def _docstrings(node: ast.Module | ast.ClassDef, inside: str = "") -> dict[str, 
 def _sections(docstring: str) -> dict[str, str]:
     """The text under each of TODO, APPROACH, EXAMPLE and HINT."""
     marks = list(_SECTION.finditer(docstring))
-    ends = [mark.start() for mark in marks[1:]] + [len(docstring)]
-    return {mark[1]: docstring[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
+    ends = [*(mark.start() for mark in marks[1:]), len(docstring)]
+    return {mark[1]: docstring[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=False)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tito.runner import CellResult
 
+_STOPPED = ("timeout", "output limit", "died")
 _STUB = "raise NotImplementedError()"  # what nbgrader leaves of a solution
 _MESSAGE_LINES = 12
 
@@ -42,14 +43,14 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a test does not pass, in words for the person who can mend it.
+    """Why a cell fails, in words for the person who can mend it: a test, or a cell that the others build on.
 
     ``cell`` is what people call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if it is
     not known.
     ``exercise`` is the exercise to work on, and ``function`` the function in it, where they are known.
     """
 
-    test: str
+    failed: str
     problem: str
     cause: str
     cell: str
@@ -104,8 +105,7 @@ def judge(
     from tito.runner import run_notebook
 
     run = run_notebook(course, module, notebook, stop_at_first_failure=stop_at_first_failure, on_cell=on_cell)
-    explain = _Explainer(notebook, run.cells)
-    failures = tuple(explain.failure(test) for test in run.cells if test.is_test and not test.ok)
+    failures = tuple(_Explainer(notebook, run.cells).failures())
     tests = tuple(cell for cell in run.cells if cell.is_test)
     return Verdict(module, notebook, tuple(repairs), tests, failures, run.seconds)
 
@@ -119,16 +119,23 @@ class _Explainer:
         marks = {name: grade_info(cell) for name, cell in self.cells.items()}
         self.exercises = [name for name, mark in marks.items() if mark.get("solution") and not mark.get("grade")]
 
-    def failure(self, test: CellResult) -> Failure:
-        culprit = self._culprit(test)
+    def failures(self) -> Iterator[Failure]:
+        """One for each test that fails, and for each cell that is exported, or had to be stopped, and is not well."""
+        for result in self.results:
+            if result.is_test and not result.ok:
+                yield self._failure(result, self._culprit(result))
+            elif result.status in _STOPPED or (result.status == "error" and self._is_exported(result)):
+                yield self._failure(result, result)
+
+    def _failure(self, failed: CellResult, culprit: CellResult) -> Failure:
         place = culprit.raised_at
         cell = self.cells[place.cell_id if place else culprit.id]
         line = _line(cell.source, place.line) if place else ""
-        exercise = cell.id if cell.id in self.exercises else self._exercise(test)
+        exercise = cell.id if cell.id in self.exercises else self._exercise(failed)
         function = _function_at(cell.source, place.line) if place and cell.id == exercise else ""
         unwritten = culprit.ename == "NotImplementedError" and line.strip() == _STUB
         return Failure(
-            test=test.grade_id,
+            failed=cell_label(self.cells[failed.id]),
             problem=f"not written yet: {function or exercise}" if unwritten else _message(culprit),
             cause="" if unwritten else _CAUSES.get(culprit.ename, ""),
             cell=cell_label(cell),
@@ -150,11 +157,11 @@ class _Explainer:
     def _is_exported(self, result: CellResult) -> bool:
         return bool(self.cells[result.id].source.startswith("#|"))
 
-    def _exercise(self, test: CellResult) -> str:
+    def _exercise(self, failed: CellResult) -> str:
         """The exercise that a test is for: the one it is named after, or the last one before it."""
-        named = test.grade_id.removeprefix("test-")
+        named = failed.grade_id.removeprefix("test-")
         order = list(self.cells)
-        before = [name for name in order[: order.index(test.id)] if name in self.exercises]
+        before = [name for name in order[: order.index(failed.id)] if name in self.exercises]
         return named if named in self.exercises else (before or [""])[-1]
 
 
@@ -170,7 +177,7 @@ def _message(result: CellResult) -> str:
     short = "\n".join([*lines[:_MESSAGE_LINES], *(["..."] if len(lines) > _MESSAGE_LINES else [])])
     if result.ename == "AssertionError":
         return short or "the condition in this line is false"
-    return short if result.status in ("timeout", "output limit", "died", "not run") else f"{result.ename}: {short}"
+    return short if result.status in (*_STOPPED, "not run") else f"{result.ename}: {short}"
 
 
 def _function_at(source: str, line: int) -> str:

@@ -420,7 +420,10 @@ def test_call_times():
         times = call_times(ticks.__next__, 4)
         totals.append(next(ticks))
         assert len(times) == 4, f"repeats=4 must give 4 times, got {len(times)}"
-        assert 0 < min(times) < 5e-6, f"counting takes less than 5 µs, got {min(times) * 1e6:.1f}: divide by the calls"
+        assert 2e-9 < min(times) < 5e-6, (
+            f"counting takes longer than 2 ns and less than 5 µs, got {min(times) * 1e6:.4f} µs: "
+            "divide each sample by the number of calls in it"
+        )
     assert max(totals) > 300, f"a fast function was called {max(totals)} times: double the calls until it takes 50 µs"
     ### BEGIN HIDDEN TESTS
     for count in np.random.default_rng().integers(1, 8, size=3).tolist():
@@ -630,7 +633,7 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, **kwargs
 
     EXAMPLE:
     >>> print(measure(np.ones, 1_000_000))
-    1.51 ms (spread 0.07 ms), peak 8.0 MB
+    150 µs (spread 16 µs), peak 8.0 MB
 
     HINT: `Measurement(...)` takes the four values in the order of its fields.
     """
@@ -657,8 +660,8 @@ def test_measure():
         f"repeats=5 called the function {len(planned.collector)} times, expected 7: warm-up, 5 samples, memory"
     )
     slept = "the samples slept 0.2, 0.2, 0.002, 0.002 and 0.2 s"
-    assert 0.19 < taken.median_s < 0.35, f"{slept}: median_s should be 0.2, not {taken.median_s:.3f}"
-    assert 0.19 < taken.spread_s < 0.35, f"{slept}: spread_s should be 0.2, not {taken.spread_s:.3f}"
+    assert 0.19 < taken.median_s < 0.4, f"{slept}: median_s should be 0.2, not {taken.median_s:.3f}"
+    assert 0.13 < taken.spread_s < 0.4, f"{slept}: spread_s should be 0.2, not {taken.spread_s:.3f}"
 
     ones = measure(np.ones, (1000, 250))
     close(ones.result, np.ones((1000, 250)), what="measure(np.ones, (1000, 250)).result", why="arguments go on")
@@ -669,11 +672,14 @@ def test_measure():
     with raises(TypeError, "function", "int"):
         measure(8)
     ### BEGIN HIDDEN TESTS
-    steady = Planned(0.001, 0.25, 0.25, 0.25, 0.25, 0.002)
-    calm = measure(steady)
-    assert len(steady.collector) == 7, "five repeats by default"
-    assert calm.median_s > 0.24, "four of five calls slept 0.25 s, so the median is 0.25 s"
-    assert calm.spread_s < 0.15, "four of five calls slept 0.25 s: the quarter points are equal, whatever the fifth did"
+    straggler = Planned(0.001, 0.002, 0.002, 0.4, 0.002, 0.002)
+    calm = measure(straggler)
+    assert len(straggler.collector) == 7, f"five repeats by default: 7 calls, not {len(straggler.collector)}"
+    assert calm.median_s < 0.2, "four of five calls slept 0.002 s, so the median is about that"
+    assert calm.spread_s < 0.2, "four of five calls slept 0.002 s: the quarter points are equal, whatever the fifth did"
+    few = Planned(0.001, 0.001, 0.001, 0.001)
+    measure(few, repeats=2)
+    assert len(few.collector) == 4, f"repeats=2 called the function {len(few.collector)} times, expected 4"
     size = int(np.random.default_rng().integers(200_000, 2_000_000))
     drawn = measure(bytearray, size, repeats=2)
     close(len(drawn.result), size, what="the length of bytearray(size)")
@@ -745,9 +751,9 @@ def test_squared_distances():
     close(points, [[0, 0], [3, 4], [1, -1]], what="points after the call", why="the caller's array was changed")
     square = np.array([[1.0, 2.0], [3.0, 4.0]])
     close(squared_distances(square, np.zeros(2)), [5, 25], why="each row by itself: the sum goes along axis 1")
-    many = np.ones((200_000, 2))
-    seconds = min(elapsed(lambda: squared_distances(many, centre), 1) for _ in range(3))
-    assert seconds < 0.1, f"200,000 points take {seconds:.2f} s: is there a loop left?"
+    many = np.ones((1_000_000, 2))
+    quick = any(elapsed(lambda: squared_distances(many, centre), 1) < 0.5 for _ in range(3))
+    assert quick, "a million points take more than half a second: is there a loop left?"
     ### BEGIN HIDDEN TESTS
     generator = np.random.default_rng()
     for rows, columns in ((1, 4), (6, 1), (5, 5), (40, 3)):
@@ -830,13 +836,13 @@ print(f"vectorised {vectorised}")
 print(f"ratio      {loop.median_s / vectorised.median_s:.0f}")
 
 # %% [markdown]
-# On a 2-core machine, by the cell above: 55 ms against 1.0 ms, a ratio of 55. Run the cell a few times: ours gave
-# ratios from 20 to 90 while other programs were at work, so "about 50 times" is all that can honestly be said. That
-# is no small thing to know about a number.
+# On a 2-core machine, by the cell above: 55 ms against 1.0 ms, a ratio of 55. Run the cell a few times: with other
+# programs at work, ours gave ratios from 9 to 130, most of them between 30 and 100. The spread belongs to the answer:
+# "30 to 100 times" is what can honestly be said here, and "55.3 times" is not.
 #
 # Memory hardly varies, and it is where the arrays pay. The loop holds nothing but its result, 30,000 numbers of 8
 # bytes. The vectorised form holds the differences, their squares and the result at the same time:
-#
+
 # %%
 print("loop:       predicted", array_bytes((30_000,), 8), "measured", loop.peak_bytes)
 print("vectorised: predicted", array_bytes((30_000, 3 + 3 + 1), 8), "measured", vectorised.peak_bytes)
@@ -868,8 +874,9 @@ for n, slow_s, fast_s in zip(sizes, loop_times, array_times, strict=True):
 # proportion to the size. The loop is such a line from beginning to end: 1 to 2 µs a point.
 #
 # The vectorised form is flat at first: about 2.5 µs, whether for 1 point or for 10. That is what it costs to call
-# NumPy three times, before any number is touched. Beyond some 300 points the work outweighs the calls, the two lines
-# run in parallel, and the distance between them is the ratio. For a single point the loop is as fast, or faster.
+# NumPy three times, before any number is touched. Beyond some 100 points the work outweighs the calls, the two lines
+# come to run in parallel, and the distance between them is the ratio. For a single point the loop is as fast, or
+# faster.
 #
 # So vectorise over the *large* axis, and do much in each call. This is why networks are fed batches and not single
 # examples.

@@ -1217,7 +1217,7 @@ for label, action in {
 #
 # The picture below reads 262,144 numbers out of a line of 67 MB, with growing steps between them: the same count of
 # numbers each time, only further apart. The processor fetches 64 bytes (16 numbers) at once; what you skip was fetched
-# for nothing.
+# for nothing. At which step will the time for one number begin to rise?
 
 # %%
 import matplotlib.pyplot as plt
@@ -1226,13 +1226,14 @@ line = np.ones(1 << 24, np.float32)
 steps = [1, 2, 4, 8, 16, 32, 64]
 count = line.size // steps[-1]
 nanoseconds = [measure(lambda s=s: line[: count * s : s].sum(), repeats=9).median_s / count * 1e9 for s in steps]
-figure, axes = plt.subplots(figsize=(6, 3))
+figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
 axes.plot(steps, nanoseconds, "o-")
 axes.set_xscale("log", base=2)
+axes.set_xticks(steps, labels=[str(step) for step in steps])
 axes.set_xlabel("step between the numbers read (1 = neighbours)")
 axes.set_ylabel("time for one number (ns)")
 axes.set_ylim(bottom=0)
-axes.set_title("The same sum, with the numbers further and further apart")
+axes.set_title("262,144 numbers added up, further and further apart")
 plt.show()
 
 # %% [markdown]

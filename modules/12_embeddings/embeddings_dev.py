@@ -13,20 +13,20 @@
 # %% [markdown]
 # # Embeddings
 #
-# > Embeddings: token ids become vectors that can be trained, and positions become visible to a network that has no order.
+# > Embeddings: token ids become vectors that can be trained, and positions become visible.
 #
-# Module 11 turned text into whole numbers. A network cannot compute with these: token 262 is not twice token 131, and no
-# gradient can flow through a 262. What we want for each token is a *vector* of its own, a row of numbers that training can
-# push about until tokens that behave alike lie close together.
+# Module 11 turned text into whole numbers. A network cannot compute with these: token 262 is not twice token 131, and
+# no gradient can flow through a 262. What we want for each token is a *vector* of its own, a row of numbers that
+# training can push about until tokens that behave alike lie close together.
 #
 # ```
 #   "the cat"  --tokenizer-->  [83, 262]  --embedding-->  [[ 0.1, -0.3, ...],   + where each stands  -->  attention (13)
 #                                                          [ 0.7,  0.2, ...]]
 # ```
 #
-# That is a table with a row for each token, and a lookup. It sounds too simple for a module. But the table is often the
-# largest array of a model, its gradient hides the most famous bug of home-made frameworks, and a lookup alone cannot tell
-# "dog bites man" from "man bites dog". By the end you will have met, measured and solved all three.
+# That is a table with a row for each token, and a lookup. It sounds too simple for a module. But the table is often
+# the largest array of a model, its gradient hides the most famous bug of home-made frameworks, and a lookup alone
+# cannot tell "dog bites man" from "man bites dog". By the end you will have met, measured and solved all three.
 #
 # Plan for about six hours. The first test is ten minutes away.
 
@@ -70,8 +70,8 @@ Array = NDArray[Any]
 #                        [ w20 w21 ]
 # ```
 #
-# Predict: for GPT-2's vocabulary of 50,257 tokens, how many multiplications does one token cost this way, with vectors of
-# length 768? How many of them matter?
+# Predict: for GPT-2's vocabulary of 50,257 tokens, how many multiplications does one token cost this way, with
+# vectors of length 768? How many of them matter?
 #
 # ### Exercise: `one_hot_lookup`
 
@@ -131,15 +131,16 @@ print(f"one-hot {by_product.median_s * 1e6:8.1f} µs   {by_product.peak_bytes / 
 print(f"lookup  {by_lookup.median_s * 1e6:8.1f} µs   {by_lookup.peak_bytes / 1e6:5.2f} MB")
 
 # %% [markdown]
-# Section 7 measures this for three vocabularies. So why bother with the product at all? Because it tells us the gradient:
-# an embedding *is* a linear layer on one-hot vectors, and everything you know about linear layers holds. Keep that in mind
-# for section 4.
+# Section 7 measures this for three vocabularies. So why bother with the product at all? Because it tells us the
+# gradient: an embedding *is* a linear layer on one-hot vectors, and everything you know about linear layers holds.
+# Keep that in mind for section 4.
 #
 # ## 2. Ids, and everything that can be wrong with them
 #
 # Ids come from tokenizers, files and other people's code, and the mistakes are always the same: an id that the table
-# does not have (a tokenizer with a larger vocabulary), a negative id (NumPy takes it silently, from the end: the worst of
-# all), floats (ids that went through a tensor of floats). Each deserves an error that says what, where and what range.
+# does not have (a tokenizer with a larger vocabulary), a negative id (NumPy takes it silently, from the end: the
+# worst of all), floats (ids that went through a tensor of floats). Each deserves an error that says what, where and
+# what range.
 #
 # ### Exercise: `check_ids`
 
@@ -172,8 +173,9 @@ def check_ids(ids: Any, vocab_size: int) -> Array:
     TODO: Refuse everything that is not an integer array within range.
 
     APPROACH:
-    1. `array.dtype.kind` is "i" or "u" for whole numbers; anything else (floats, booleans) is a TypeError that names the
-       dtype and says how to get ids: `.astype(np.int64)`. An empty list has no dtype worth looking at: let it pass, as int64.
+    1. `tokens.dtype.kind` is "i" or "u" for whole numbers; anything else (floats, booleans) is a TypeError that
+       names the dtype and says how to get ids: `.astype(np.int64)`. An empty list has no dtype worth looking at: let it
+       pass, as int64.
     2. Find the ids that are below 0 or not below `vocab_size`.
     3. If there are any: IndexError that names the first such id, its position as a list, and the range.
 
@@ -184,24 +186,25 @@ def check_ids(ids: Any, vocab_size: int) -> Array:
     HINT: `np.argwhere(mask)[0].tolist()` is the position of the first True of a mask of any shape.
     """
     try:
-        array = np.asarray(ids)
+        tokens = np.asarray(ids)
     except ValueError:
         raise ValueError("embedding: the rows of ids differ in length; pad them to one length first") from None
     ### BEGIN SOLUTION
-    if array.size == 0:
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"embedding: ids must be whole numbers, got {array.dtype}; convert with .astype(np.int64)")
-    if array.min() < 0 or array.max() >= vocab_size:
-        spot = np.argwhere((array < 0) | (array >= vocab_size))[0].tolist()
-        culprit = array[tuple(spot)]
-        raise IndexError(f"embedding: id {culprit} at position {spot} is out of range; ids go from 0 to {vocab_size - 1}")
-    return array
+    if tokens.size == 0:
+        return tokens.astype(np.int64)
+    if tokens.dtype.kind not in "iu":
+        raise TypeError(f"embedding: ids must be whole numbers, got {tokens.dtype}; convert with .astype(np.int64)")
+    if tokens.min() < 0 or tokens.max() >= vocab_size:
+        spot = np.argwhere((tokens < 0) | (tokens >= vocab_size))[0].tolist()
+        culprit = tokens[tuple(spot)]
+        allowed = f"ids go from 0 to {vocab_size - 1}"
+        raise IndexError(f"embedding: id {culprit} at position {spot} is out of range; {allowed}")
+    return tokens
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "test-embeddings-check-ids", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
 def test_check_ids():
-    for ids, shape in [(3, ()), ([1, 2], (2,)), ([[1], [2]], (2, 1)), (np.zeros((2, 3), np.int32), (2, 3)), ([], (0,))]:
+    for ids in (3, [1, 2], [[1], [2]], np.zeros((2, 3), np.int32), []):
         got = check_ids(ids, 5)
         assert type(got) is np.ndarray and got.dtype.kind in "iu", f"check_ids({ids!r}) should give an integer array"
         close(got, np.asarray(ids), what=f"check_ids({ids!r})")
@@ -236,8 +239,8 @@ test_check_ids()
 # %% [markdown]
 # ## 3. How the table begins
 #
-# Training starts from random rows, and their size matters: too small, and all tokens look alike to the layers above; too
-# large, and the first gradients throw everything about. Four recipes are in use:
+# Training starts from random rows, and their size matters: too small, and all tokens look alike to the layers above;
+# too large, and the first gradients throw everything about. Four recipes are in use:
 #
 # | `init_type` | numbers drawn from | used by |
 # |---|---|---|
@@ -274,7 +277,8 @@ def initial_weight(vocab_size: int, embedding_dim: int, init_type: str = "unifor
     TODO: Draw the table by the recipe, as float32.
 
     APPROACH:
-    1. `generator = default_generator()`; `generator.uniform(-bound, bound, size)` and `generator.normal(0, sigma, size)` draw.
+    1. `generator = default_generator()`; `generator.uniform(-bound, bound, size)` and
+       `generator.normal(0, sigma, size)` draw.
     2. Choose bound or sigma by the table above.
     3. An unknown recipe: ValueError that repeats `init_type` and lists INIT_TYPES.
 
@@ -350,7 +354,8 @@ for vocab in (100, 50_000):
 #                                   other rows: 0
 # ```
 #
-# NumPy seems to have just the thing: `grad[ids] += g`. Predict what it gives for ids `[3, 3]` with ones upstream, then run:
+# NumPy seems to have just the thing: `grad[ids] += g`. Predict what it gives for ids `[3, 3]` with ones upstream,
+# then run:
 
 # %%
 grad = np.zeros((6, 2))
@@ -359,9 +364,10 @@ grad[repeated] += np.ones((2, 2))
 grad[3]
 
 # %% [markdown]
-# Row 3 got 1, not 2. `grad[ids] += g` means: take the rows out, add, put them back. Both copies of row 3 were taken out at 0,
-# both became 1, and the second overwrote the first. Nothing crashes. The loss even goes down, since most tokens of a batch
-# are rare; only the frequent ones, "the" above all, learn too little. `np.add.at(grad, ids, g)` adds one at a time.
+# Row 3 got 1, not 2. `grad[ids] += g` means: take the rows out, add, put them back. Both copies of row 3 were taken
+# out at 0, both became 1, and the second overwrote the first. Nothing crashes. The loss even goes down, since most
+# tokens of a batch are rare; only the frequent ones, "the" above all, learn too little. `np.add.at(grad, ids, g)`
+# adds one at a time.
 #
 # ### Exercise: `scatter_add`
 
@@ -427,8 +433,8 @@ def test_scatter_add():
 test_scatter_add()
 
 # %% [markdown]
-# Right, and slow: `np.add.at` visits one row after the other. Frequent tokens are the common case, so let us bring equal ids
-# together first and sum each group in one go:
+# Right, and slow: `np.add.at` visits one row after the other. Frequent tokens are the common case, so let us bring
+# equal ids together first and sum each group in one go:
 #
 # ```
 #   ids             [3, 5, 3, 0, 5]
@@ -440,7 +446,8 @@ test_scatter_add()
 #
 # ### Exercise: `embedding_gradient`
 #
-# The same result as `scatter_add`, faster. (If you get stuck, calling `scatter_add` passes the tests too; come back later.)
+# The same result as `scatter_add`, faster. (If you get stuck, calling `scatter_add` passes the tests too; come back
+# later.)
 
 # %% nbgrader={"grade": false, "grade_id": "embeddings-gradient", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -465,7 +472,7 @@ def embedding_gradient(gradient: Array, ids: Array, vocab_size: int, padding_idx
 
     APPROACH:
     1. Flatten as before. No ids at all: a table of zeros.
-    2. `order = np.argsort(ids, kind="stable")`; a group starts at 0 and wherever the sorted id differs from the one before.
+    2. `order = np.argsort(ids, kind="stable")`; a group starts at 0 and wherever a sorted id differs from the one before.
     3. `np.add.reduceat(rows[order], starts, axis=0)` gives the sums, for the ids `sorted_ids[starts]`.
     4. If there is a padding_idx, its row is zero.
 
@@ -510,8 +517,8 @@ def test_embedding_gradient():
 test_embedding_gradient()
 
 # %% [markdown]
-# How much faster? Text is not random ids: a few tokens make up most of it. Here are 8,192 ids drawn as words are (the k-th most
-# frequent one about 1/k as often as the first), and 8,192 drawn evenly.
+# How much faster? Text is not random ids: a few tokens make up most of it. Here are 8,192 ids drawn as words are (the
+# k-th most frequent one about 1/k as often as the first), and 8,192 drawn evenly.
 
 # %%
 draw = np.random.default_rng(0)
@@ -530,7 +537,8 @@ for label, ids in {
 #
 # ## 5. The operation, the rule and the layer
 #
-# Now the two halves meet. The operation takes rows, and its rule stands right below it. The ids get no gradient: `None`.
+# Now the two halves meet. The operation takes rows, and its rule stands right below it. The ids get no gradient:
+# `None`.
 
 # %%
 #| export
@@ -556,10 +564,11 @@ print(f"table[ids] {indexed.median_s * 1e6:6.1f} µs   np.take {taken.median_s *
 # @@TAKE_NUMBERS@@ `np.take` leaves the general indexing machinery aside. It accepts negative ids, too, but
 # `check_ids` has been there first.
 #
-# Saving comes with the layer. A table of 150 MB that took a week to train deserves three promises: a file is never half
-# written (write beside it, then rename), a file that was damaged is refused (a checksum), and a file never runs code
-# when it is read (`.npy` without pickle). The numbers go into `name.npy`; `name.json` beside it, the manifest, says what they are.
-# Two files cannot be renamed at once, so until the new manifest is there the old numbers wait as `name.npy.old`.
+# Saving comes with the layer. A table of 150 MB that took a week to train deserves three promises: a file is never
+# half written (write beside it, then rename), a file that was damaged is refused (a checksum), and a file never runs
+# code when it is read (`.npy` without pickle). The numbers go into `name.npy`; `name.json` beside it, the manifest,
+# says what they are. Two files cannot be renamed at once, so until the new manifest is there the old numbers wait as
+# `name.npy.old`.
 
 # %%
 #| export
@@ -568,7 +577,7 @@ FORMAT_VERSION = 1
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that nobody ever sees a part of it: into a file beside it, which is then renamed."""
+    """Write ``data`` to ``path`` so that nobody ever sees a part of it: into a file beside it that is then renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -607,8 +616,8 @@ def make_manifest(table: Array, data: bytes, padding_idx: int | None) -> dict[st
     Returns
     -------
     dict
-        ``format``, ``version``, ``shape`` (a list), ``dtype`` (such as ``"float32"``), ``padding_idx`` and ``sha256``, the
-        SHA-256 checksum of ``data`` in hexadecimal.
+        ``format``, ``version``, ``shape`` (a list), ``dtype`` (such as ``"float32"``), ``padding_idx`` and ``sha256``,
+        the SHA-256 checksum of ``data`` in hexadecimal.
 
     TODO: Fill the dictionary.
 
@@ -661,13 +670,14 @@ def read_table(data: bytes, manifest: Any) -> Array:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"embedding file: the manifest is not of the format {FORMAT}")
     if manifest.get("version") != FORMAT_VERSION:
-        raise ValueError(f"embedding file: version {manifest.get('version')}, this program reads version {FORMAT_VERSION}")
+        other = manifest.get("version")
+        raise ValueError(f"embedding file: version {other}, this program reads version {FORMAT_VERSION}")
     if manifest.get("sha256") != hashlib.sha256(data).hexdigest():
         raise ValueError("embedding file: the checksum differs: the .npy file is truncated, edited or another one")
-    table: Array = np.load(io.BytesIO(data), allow_pickle=False)
-    if list(table.shape) != manifest.get("shape") or str(table.dtype) != manifest.get("dtype"):
-        raise ValueError(f"embedding file: holds {table.dtype} {table.shape}, the manifest says otherwise")
-    return table
+    read: Array = np.load(io.BytesIO(data), allow_pickle=False)
+    if list(read.shape) != manifest.get("shape") or str(read.dtype) != manifest.get("dtype"):
+        raise ValueError(f"embedding file: holds {read.dtype} {read.shape}, the manifest says otherwise")
+    return read
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "test-embeddings-manifest", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
@@ -709,8 +719,8 @@ test_manifest()
 # %% [markdown]
 # ### Exercise: `Embedding`
 #
-# Three blanks: the constructor's table, `forward` and `get_memory_usage`. Before you start, a question on paper: GPT-2's table
-# has 50,257 rows of 768 float32 numbers. How many megabytes is that?
+# Three blanks: the constructor's table, `forward` and `get_memory_usage`. Before you start, a question on paper:
+# GPT-2's table has 50,257 rows of 768 float32 numbers. How many megabytes is that?
 
 # %% nbgrader={"grade": false, "grade_id": "embeddings-layer", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -844,7 +854,7 @@ class Embedding(Module):
             except ValueError as error:
                 problem = problem or ValueError(f"{error} ({file})")
                 continue
-            layer = cls(*table.shape, padding_idx=manifest.get("padding_idx"))
+            layer = cls(table.shape[0], table.shape[1], manifest.get("padding_idx"))
             layer.weight = Parameter(table, dtype=table.dtype)
             return layer
         assert problem is not None
@@ -889,9 +899,9 @@ def test_embedding():
     for token, row in zip(pick.ravel(), top.reshape(-1, 4), strict=True):
         expect[token] += row if token != 6 else 0
     close(fresh.weight.grad.data, expect, rtol=1e-4, atol=1e-5)
-    with tempfile.TemporaryDirectory() as folder:
-        fresh.save(Path(folder) / "rows.npy")
-        again = Embedding.load(Path(folder) / "rows")
+    with tempfile.TemporaryDirectory() as drawer:
+        fresh.save(Path(drawer) / "rows.npy")
+        again = Embedding.load(Path(drawer) / "rows")
         close(again.weight.data, fresh.weight.data, rtol=0, atol=0, dtype=np.float32)
         assert again.padding_idx == 6 and type(again.weight) is Parameter and again.weight.requires_grad
     ### END HIDDEN TESTS
@@ -905,15 +915,16 @@ print(gpt2)
 print(gpt2.get_memory_usage())
 
 # %% [markdown]
-# 147 MB for the table alone, 38.6 of GPT-2 small's 124 million parameters. While training with Adam you pay four times: the
-# weights, their gradient and Adam's two moments, 589 MB, although one batch touches a few hundred rows.
+# 147 MB for the table alone, 38.6 of GPT-2 small's 124 million parameters. While training with Adam you pay four
+# times: the weights, their gradient and Adam's two moments, 589 MB, although one batch touches a few hundred rows.
 #
 # ## 6. Positions
 #
-# To a lookup, and to the attention of the next module, a sentence is a bag: "dog bites man" and "man bites dog" give the same
-# three vectors. So each position gets a vector too, and it is **added** to the token's.
+# To a lookup, and to the attention of the next module, a sentence is a bag: "dog bites man" and "man bites dog" give
+# the same three vectors. So each position gets a vector too, and it is **added** to the token's.
 #
-# The vectors of "Attention Is All You Need" (Vaswani et al., 2017) are not trained. Dimension pairs are clocks of different speeds:
+# The vectors of "Attention Is All You Need" (Vaswani et al., 2017) are not trained. Dimension pairs are clocks of
+# different speeds:
 #
 # $$PE_{pos,\,2i} = \sin\left(\frac{pos}{10000^{2i/d}}\right) \qquad PE_{pos,\,2i+1} = \cos\left(\frac{pos}{10000^{2i/d}}\right)$$
 #
@@ -978,7 +989,8 @@ test_sinusoidal_positions()
 # %% [markdown]
 # ### Exercise: `PositionalEncoding`
 #
-# The layer adds the first T rows of the table to whatever it gets, checks that they fit, and, while training, drops some.
+# The layer adds the first T rows of the table to whatever it gets, checks that they fit, and, while training, drops
+# some.
 
 # %% nbgrader={"grade": false, "grade_id": "embeddings-positional", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -995,9 +1007,9 @@ def check_sequence(name: str, x: Any, max_seq_length: int, embedding_dim: int) -
     TODO: Three checks, each with its own message.
 
     APPROACH:
-    1. Not 2 or 3 axes: ValueError `f"{name}: expected (T, {embedding_dim}) or (B, T, {embedding_dim}), got {x.shape}"`.
-    2. `x.shape[-1]` is not embedding_dim: ValueError that names both widths.
-    3. `x.shape[-2]` is more than max_seq_length: ValueError that names both lengths.
+    1. Not 2 or 3 axes: ValueError that names the shape that came and the two that fit.
+    2. `sequence.shape[-1]` is not embedding_dim: ValueError that names both widths.
+    3. `sequence.shape[-2]` is more than max_seq_length: ValueError that names both lengths.
 
     EXAMPLE:
     >>> check_sequence("PositionalEncoding", zeros(9, 4), max_seq_length=8, embedding_dim=4)
@@ -1005,17 +1017,18 @@ def check_sequence(name: str, x: Any, max_seq_length: int, embedding_dim: int) -
 
     HINT: A sequence of exactly max_seq_length fits.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    if x.dtype.kind != "f":
-        raise TypeError(f"{name}: got {x.dtype}; token ids go through an Embedding first, and its result comes here")
+    sequence: Tensor = x if isinstance(x, Tensor) else Tensor(x)
+    if sequence.dtype.kind != "f":
+        raise TypeError(f"{name}: got {sequence.dtype}; ids go through an Embedding first, and its result comes here")
     ### BEGIN SOLUTION
-    if x.ndim not in (2, 3):
-        raise ValueError(f"{name}: expected (T, {embedding_dim}) or (B, T, {embedding_dim}), got {x.shape}")
-    if x.shape[-1] != embedding_dim:
-        raise ValueError(f"{name}: the vectors have width {x.shape[-1]}, expected embedding_dim {embedding_dim}")
-    if x.shape[-2] > max_seq_length:
-        raise ValueError(f"{name}: the sequence has length {x.shape[-2]}, at most {max_seq_length} fit")
-    return x
+    if sequence.ndim not in (2, 3):
+        raise ValueError(f"{name}: expected (T, {embedding_dim}) or (B, T, {embedding_dim}), got {sequence.shape}")
+    length, width = sequence.shape[-2:]
+    if width != embedding_dim:
+        raise ValueError(f"{name}: the vectors have width {width}, expected embedding_dim {embedding_dim}")
+    if length > max_seq_length:
+        raise ValueError(f"{name}: the sequence has length {length}, at most {max_seq_length} fit")
+    return sequence
     ### END SOLUTION
 
 
@@ -1129,9 +1142,10 @@ PositionalEncoding(64).visualize_encoding()
 plt.show()
 
 # %% [markdown]
-# Read it from left to right: fast stripes, slower stripes, and columns that hardly change within 100 positions. No two rows are
-# alike. The picture below asks the question that matters to attention: how similar, as a dot product, are two positions
-# that lie so far apart? Predict: will the answer depend on where the two stand, or on their distance alone?
+# Read it from left to right: fast stripes, slower stripes, and columns that hardly change within 100 positions. No
+# two rows are alike. The picture below asks the question that matters to attention: how similar, as a dot product,
+# are two positions that lie so far apart? Predict: will the answer depend on where the two stand, or on their
+# distance alone?
 
 # %%
 waves = sinusoidal_positions(200, 64)
@@ -1146,8 +1160,8 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# Three curves, one line. For each pair of dimensions the dot product is sin a sin b + cos a cos b = cos(a - b): only the
-# difference is left. That is why the encoding uses sine *and* cosine.
+# Three curves, one line. For each pair of dimensions the dot product is sin a sin b + cos a cos b = cos(a - b): only
+# the difference is left. That is why the encoding uses sine *and* cosine.
 #
 # GPT-2 does it differently: one trained row for each position, an embedding of the numbers 0, 1, 2, ...
 #
@@ -1192,7 +1206,7 @@ class LearnedPositionalEmbedding(Module):
         ### END SOLUTION
 
     def forward(self, x: Any) -> Tensor:
-        """``x``, of shape (T, d) or (B, T, d), plus the trained rows 0 to T - 1; see ``check_sequence`` for the errors."""
+        """``x``, of shape (T, d) or (B, T, d), plus the trained rows 0 to T - 1; ``check_sequence`` has the errors."""
         ### BEGIN SOLUTION
         sequence = check_sequence("LearnedPositionalEmbedding", x, self.max_seq_length, self.embedding_dim)
         places: Tensor = self.position_embedding(np.arange(sequence.shape[-2]))
@@ -1242,7 +1256,7 @@ class EmbeddingProfiler:
     TODO: Fill in the blank of `measure_lookup_performance`: the numbers for one batch and sequence length.
 
     APPROACH:
-    1. `layer(ids)` timed by `measure(layer, ids, repeats=...)`, whose `median_s` is in seconds and whose `result` is the tensor.
+    1. `layer(ids)` is timed for you by `measure`: its `median_s` is in seconds, its `result` is the tensor.
     2. Memory of ids and result: their arrays' `nbytes`.
     3. The bandwidth counts what moves: the rows are read and written, so twice the output, by the time in seconds.
 
@@ -1262,8 +1276,8 @@ class EmbeddingProfiler:
         """Time lookups of random ids, one entry ``batch_8_seq_32`` for each pair of sizes.
 
         Each has ``batch_size``, ``seq_length``, ``total_tokens``, ``lookup_time_ms``, ``tokens_per_second``,
-        ``input_memory_mb`` (the ids), ``output_memory_mb``, ``memory_bandwidth_mb_s`` (rows read and written, by the time)
-        and ``time_per_token_us``.
+        ``input_memory_mb`` (the ids), ``output_memory_mb``, ``memory_bandwidth_mb_s`` (rows read and written, by the
+        time) and ``time_per_token_us``.
         """
         generator = np.random.default_rng(0)
         report: dict[str, dict[str, float]] = {}
@@ -1369,15 +1383,16 @@ for name, entry in profiler.measure_lookup_performance(Embedding(10_000, 256), [
 
 # %%
 for name, entry in profiler.analyze_memory_scaling([500, 50_000], [64, 512]).items():
-    print(f"{name:22} {entry['total_parameters']:12,} parameters {entry['memory_mb']:8.2f} MB {entry['lookup_time_ms']:7.3f} ms")
+    size, memory = entry["total_parameters"], entry["memory_mb"]
+    print(f"{name:22} {size:12,} parameters {memory:8.2f} MB {entry['lookup_time_ms']:7.3f} ms")
 profiler.compare_positional_encodings()
 
 # %% [markdown]
 # @@PROFILE_NUMBERS@@
 #
-# Now the race promised in section 1: lookup against one-hot times matrix, 8,192 ids, rows of 64 numbers, three vocabularies. The
-# one-hot matrix for V = 50,000 would take 1.6 GB, so the product is done in slices of 256 ids. The result is written to
-# `embedding_lookup.csv` beside this notebook. Predict the ratio for each vocabulary first.
+# Now the race promised in section 1: lookup against one-hot times matrix, 8,192 ids, rows of 64 numbers, three
+# vocabularies. The one-hot matrix for V = 50,000 would take 1.6 GB, so the product is done in slices of 256 ids. The
+# result is written to `embedding_lookup.csv` beside this notebook. Predict the ratio for each vocabulary first.
 
 # %%
 #| export
@@ -1386,8 +1401,8 @@ def benchmark_lookup(
 ) -> list[dict[str, float]]:
     """Time ``np.take`` against one-hot @ table on the same random ids, one row of figures for each vocabulary.
 
-    Each row has ``vocab_size``, ``tokens``, ``embedding_dim``, ``lookup_ms``, ``one_hot_ms`` and ``ratio``. The one-hot matrix is
-    made and multiplied in slices of 256 ids, since all of it may not fit into memory.
+    Each row has ``vocab_size``, ``tokens``, ``embedding_dim``, ``lookup_ms``, ``one_hot_ms`` and ``ratio``. The one-hot
+    matrix is made and multiplied in slices of 256 ids, since all of it may not fit into memory.
     """
     generator = np.random.default_rng(0)
     rows = []
@@ -1452,8 +1467,8 @@ plt.show()
 def embed_texts(texts, tokenizer, embedding, positions):
     """Text to vectors: tokenize, pad to the longest, embed, add positions.
 
-    `texts` is a list of strings, `tokenizer` has `encode` and `pad_id`. Returns the ids, an int64 array of shape (B, T), and the
-    vectors, a Tensor of shape (B, T, d).
+    `texts` is a list of strings, `tokenizer` has `encode` and `pad_id`. Returns the ids, an int64 array of shape
+    (B, T), and the vectors, a Tensor of shape (B, T, d).
 
     TODO: Four steps, in this order.
 
@@ -1491,7 +1506,8 @@ def test_embed_texts():
     assert ids.shape == (3, longest), f"expected ids of shape (3, {longest}), got {ids.shape}"
     for row, line in zip(ids, lines, strict=True):
         close(row[: len(line)], tokenizer.encode(line), what=f"ids of {line!r}")
-        close(row[len(line) :], np.full(longest - len(line), tokenizer.pad_id), what="padding", why="pad with pad_id, at the end")
+        filler = np.full(longest - len(line), tokenizer.pad_id)
+        close(row[len(line) :], filler, what="padding", why="pad with pad_id, at the end")
     want = embedding.weight.data[ids] + sinusoidal_positions(longest, 8)
     close(vectors.data, want, rtol=1e-4, what="vectors")
     vectors.sum().backward()
@@ -1515,9 +1531,9 @@ def test_embed_texts():
 test_embed_texts()
 
 # %% [markdown]
-# And the opening promise, that training moves rows about until tokens that behave alike lie together? The smallest task that
-# can show it: tell vowels from consonants, with two numbers for each letter and one linear step. The ids know nothing of
-# vowels; a is 0, b is 1, e is 4. Whatever order appears, the gradients made it.
+# And the opening promise, that training moves rows about until tokens that behave alike lie together? The smallest
+# task that can show it: tell vowels from consonants, with two numbers for each letter and one linear step. The ids
+# know nothing of vowels; a is 0, b is 1, e is 4. Whatever order appears, the gradients made it.
 
 # %%
 from tinytorch.core.layers import Linear
@@ -1528,7 +1544,7 @@ letters = "abcdefghijklmnopqrstuvwxyz"
 vowel = np.array([[letter in "aeiou"] for letter in letters], dtype=np.float32)
 points, judge = Embedding(26, 2), Linear(2, 1)
 before = points.weight.data.copy()
-for step in range(300):
+for _ in range(300):
     error = judge(points(np.arange(26))).tanh() - (2 * vowel - 1)  # (26, 1): -1 for consonants, +1 for vowels
     loss = (error * error).mean()
     loss.backward()
@@ -1546,13 +1562,13 @@ plt.show()
 print(f"loss {loss.item():.4f}")
 
 # %% [markdown]
-# The vowels have gathered on one side, each by its own gradient. In a language model the task is the next token, and what
-# gathers is whatever the next token depends on.
+# The vowels have gathered on one side, each by its own gradient. In a language model the task is the next token, and
+# what gathers is whatever the next token depends on.
 #
 # ## 9. At the size of real models
 #
-# `analyze_embedding_system_design` puts your `Embedding`'s arithmetic to four published models. Predict before you run it: in
-# which of them is the table more than a quarter of all parameters?
+# `analyze_embedding_system_design` puts your `Embedding`'s arithmetic to four published models. Predict before you
+# run it: in which of them is the table more than a quarter of all parameters?
 
 # %%
 #| export
@@ -1602,13 +1618,14 @@ def analyze_embedding_system_design(
 design = analyze_embedding_system_design()
 
 # %% [markdown]
-# Only in GPT-2 small. The table grows with the width d, the rest of a transformer with d² times the number of layers; in large
-# models the table is small change in parameters, and still two gigabytes of memory.
+# Only in GPT-2 small. The table grows with the width d, the rest of a transformer with d² times the number of layers;
+# in large models the table is small change in parameters, and still two gigabytes of memory.
 #
 # ## What you have built
 #
-# `Embedding` with four initialisations, padding, a gradient that adds up, and files that can be trusted; `PositionalEncoding`
-# and `LearnedPositionalEmbedding`; `EmbeddingProfiler`, `benchmark_lookup` and `analyze_embedding_system_design`.
+# `Embedding` with four initialisations, padding, a gradient that adds up, and files that can be trusted;
+# `PositionalEncoding` and `LearnedPositionalEmbedding`; `EmbeddingProfiler`, `benchmark_lookup` and
+# `analyze_embedding_system_design`.
 #
 # In the terminal: `tito module complete 12`. Module 13 lets the vectors look at each other: attention.
 
@@ -1616,61 +1633,63 @@ design = analyze_embedding_system_design()
 # ## Reflection
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-memory", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Memory at scale.** You are to serve a model with a vocabulary of 256,000 tokens and vectors of length 4,096 on a device with
-# 2 GB for the token table. What does the table take in float32, and which two measures would you take? Say what each costs
-# in quality or time. Why is the gradient of the table a larger problem in training than in serving, and what is
-# special about it?
+# **Memory at scale.** You are to serve a model with a vocabulary of 256,000 tokens and vectors of length 4,096 on a
+# device with 2 GB for the token table. What does the table take in float32, and which two measures would you take?
+# Say what each costs in quality or time. Why is the gradient of the table a larger problem in training than in
+# serving, and what is special about it?
 #
 # YOUR ANSWER BELOW
 #
 # ### BEGIN SOLUTION
-# 256,000 x 4,096 x 4 bytes is 4.2 GB. Halve it with float16 or bfloat16 (2.1 GB, hardly any loss of quality), quarter it with
-# int8 and a scale for each row (1.05 GB, a little loss, one multiplication a row). A smaller vocabulary (64,000 tokens) makes
-# the table a quarter and texts longer, so more time in the layers; factorising (V x 512 times 512 x d, as ALBERT does) costs one
-# small product. Sharing the table with the output layer saves its twin. In training the dense gradient is as large as the table,
-# and Adam adds two more of that size, although a batch touches few rows: a sparse gradient (ids and rows) avoids most of it.
+# 256,000 x 4,096 x 4 bytes is 4.2 GB. Halve it with float16 or bfloat16 (2.1 GB, hardly any loss of quality), quarter
+# it with int8 and a scale for each row (1.05 GB, a little loss, one multiplication a row). A smaller vocabulary
+# (64,000 tokens) makes the table a quarter and texts longer, so more time in the layers; factorising (V x 512 times
+# 512 x d, as ALBERT does) costs one small product. Sharing the table with the output layer saves its twin. In
+# training the dense gradient is as large as the table, and Adam adds two more of that size, although a batch touches
+# few rows: a sparse gradient (ids and rows) avoids most of it.
 # ### END SOLUTION
 #
 # === BEGIN MARK SCHEME ===
-# 1 point: 4.2 GB (3.9 GiB). 2 points: two workable measures. 1 point: the cost of each. 1 point: the dense gradient (and Adam's
-# moments) against few touched rows.
+# 1 point: 4.2 GB (3.9 GiB). 2 points: two workable measures. 1 point: the cost of each. 1 point: the dense gradient
+# (and Adam's moments) against few touched rows.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-positions", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Positions to 32k.** Your model was trained on sequences of 2,048 tokens and is to read 32,768. What happens with learned
-# positions, and what with sinusoidal ones? What does each table cost in memory at d = 4,096? Why is "the formula is defined
-# there" not the same as "the model works there"?
+# **Positions to 32k.** Your model was trained on sequences of 2,048 tokens and is to read 32,768. What happens with
+# learned positions, and what with sinusoidal ones? What does each table cost in memory at d = 4,096? Why is "the
+# formula is defined there" not the same as "the model works there"?
 #
 # YOUR ANSWER BELOW
 #
 # ### BEGIN SOLUTION
-# Learned positions have no row beyond 2,047: an error, or rows that were never trained. They have to be extended (interpolated, for
-# instance) and trained again. Sinusoidal positions exist for every number, but the layers above have never seen the slow
-# dimensions at these angles, nor distances beyond 2,048, so quality drops all the same. 32,768 x 4,096 x 4 bytes = 512 MB for
-# either table (the sinusoidal one can be computed when needed, row by row). Relative schemes such as RoPE or ALiBi, or training
-# briefly at the new length, are what is done.
+# Learned positions have no row beyond 2,047: an error, or rows that were never trained. They have to be extended
+# (interpolated, for instance) and trained again. Sinusoidal positions exist for every number, but the layers above
+# have never seen the slow dimensions at these angles, nor distances beyond 2,048, so quality drops all the same.
+# 32,768 x 4,096 x 4 bytes = 512 MB for either table (the sinusoidal one can be computed when needed, row by row).
+# Relative schemes such as RoPE or ALiBi, or training briefly at the new length, are what is done.
 # ### END SOLUTION
 #
 # === BEGIN MARK SCHEME ===
-# 2 points: learned fails or is untrained, sinusoidal is defined. 1 point: 512 MB, or computing on the fly. 2 points: unseen angles
-# and distances, so the layers were never trained for them.
+# 2 points: learned fails or is untrained, sinusoidal is defined. 1 point: 512 MB, or computing on the fly. 2 points:
+# unseen angles and distances, so the layers were never trained for them.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-pipeline", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Throughput of the line.** Take your measurements of this notebook and of module 11: how many tokens a second can your
-# tokenizer, your lookup and your positions each deliver? Which one limits the line? Would a lookup twice as fast help a
-# training step that takes 60 ms for 1,024 tokens? Name one change that would.
+# **Throughput of the line.** Take your measurements of this notebook and of module 11: how many tokens a second can
+# your tokenizer, your lookup and your positions each deliver? Which one limits the line? Would a lookup twice as fast
+# help a training step that takes 60 ms for 1,024 tokens? Name one change that would.
 #
 # YOUR ANSWER BELOW
 #
 # ### BEGIN SOLUTION
-# Lookups deliver tens of millions of tokens a second (0.05 µs or so a token), positions are of the same order, and tokenizing in
-# Python well under a million: the tokenizer limits the line by a factor of 50 or more. In a step of 60 ms the lookup of 1,024 tokens
-# takes far less than 1 %, so making it twice as fast changes nothing one could measure. Tokenizing once and storing the ids, or
-# preparing the next batch while this one trains, removes the tokenizer from the step.
+# Lookups deliver tens of millions of tokens a second (0.05 µs or so a token), positions are of the same order, and
+# tokenizing in Python well under a million: the tokenizer limits the line by a factor of 50 or more. In a step of 60
+# ms the lookup of 1,024 tokens takes far less than 1 %, so making it twice as fast changes nothing one could measure.
+# Tokenizing once and storing the ids, or preparing the next batch while this one trains, removes the tokenizer from
+# the step.
 # ### END SOLUTION
 #
 # === BEGIN MARK SCHEME ===
-# 2 points: measured figures for the three stages. 1 point: the slowest is named with its ratio. 1 point: the share of the
-# lookup in the step (Amdahl's argument). 1 point: a change that helps.
+# 2 points: measured figures for the three stages. 1 point: the slowest is named with its ratio. 1 point: the share of
+# the lookup in the step (Amdahl's argument). 1 point: a change that helps.
 # === END MARK SCHEME ===

@@ -47,7 +47,7 @@ def test_a_slow_function_is_called_once_to_warm_up_once_a_repeat_and_once_for_it
 def test_median_and_spread_are_over_the_timed_calls():
     taken = measure(Scripted(0.5, 0.2, 0.001, 0.2, 0.2, 0.001, 0.5), repeats=5)
     assert 0.19 < taken.median_s < 0.4
-    assert 0.19 < taken.spread_s < 0.4
+    assert 0.13 < taken.spread_s < 0.4
     assert measure(Scripted(0.001, 0.001, 0.001), repeats=1).spread_s == 0
 
 
@@ -189,7 +189,7 @@ def tinytorch_seen_from(folder):
 
 def test_environment_report_tells_whether_tinytorch_is_the_one_beside_the_notebook(tmp_path):
     package = Path(tinytorch.__file__).resolve().parent
-    assert tinytorch_seen_from(package.parent / "tests") == f"{package} (beside this notebook)"
+    assert tinytorch_seen_from(package.parent) == f"{package} (beside this notebook)"
     assert tinytorch_seen_from(tmp_path) == str(package)
     other = tmp_path / "course" / "tinytorch"
     notebooks = tmp_path / "course" / "modules" / "01_setup"

@@ -70,7 +70,11 @@ def test_repeated_characters_are_refused() -> None:
 def test_wrong_ids_are_named(tokenizer: CharTokenizer | BPETokenizer) -> None:
     for ids, error, words in [
         ([5, -1], IndexError, r"ids\[1\] is -1"),
-        ([tokenizer.vocab_size], IndexError, rf"ids\[0\] is {tokenizer.vocab_size}, .* 0 to {tokenizer.vocab_size - 1}"),
+        (
+            [tokenizer.vocab_size],
+            IndexError,
+            rf"ids\[0\] is {tokenizer.vocab_size}, .* 0 to {tokenizer.vocab_size - 1}",
+        ),
         ([4.0], TypeError, r"ids\[0\] is 4.0"),
         (np.array([4.0]), TypeError, r"ids\[0\] is 4.0"),
         (["a"], TypeError, r"ids\[0\] is 'a'"),
@@ -164,7 +168,7 @@ def test_training_ends_when_nothing_repeats_and_forgets_what_was() -> None:
 
 def test_training_needs_room_for_the_bytes() -> None:
     assert BPETokenizer().train(TEXT, 256).vocab_size == 256
-    with pytest.raises(ValueError, match="vocab_size is 256; .* 257"):
+    with pytest.raises(ValueError, match=r"vocab_size is 256; .* 257"):
         BPETokenizer().train(TEXT, 256, [END])
 
 
@@ -232,7 +236,7 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character(trained: BPEToken
 
 
 def test_unknown_special_tokens_are_refused(trained: BPETokenizer) -> None:
-    with pytest.raises(ValueError, match="'<|no|>' is no special token"):
+    with pytest.raises(ValueError, match=r"'<\|no\|>' is no special token"):
         trained.encode("a", allowed_special={"<|no|>"})
 
 

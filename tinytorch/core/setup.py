@@ -273,7 +273,7 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, **kwargs
 
     EXAMPLE:
     >>> print(measure(np.ones, 1_000_000))
-    1.51 ms (spread 0.07 ms), peak 8.0 MB
+    150 µs (spread 16 µs), peak 8.0 MB
 
     HINT: `Measurement(...)` takes the four values in the order of its fields.
     """

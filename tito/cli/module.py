@@ -287,7 +287,7 @@ def _cell_counter(item: Module, cells: int, quiet: bool) -> Iterator[Callable[[]
 
 
 def _verdict_as_json(verdict: Verdict) -> dict[str, Any]:
-    problems = {failure.test: failure for failure in verdict.failures}
+    problems = {failure.failed: failure for failure in verdict.failures}
     return {
         "module": verdict.module.slug,
         "passed": verdict.passed,
@@ -321,7 +321,7 @@ def _print_verdict(verdict: Verdict) -> None:
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     table.add_column(no_wrap=True, overflow="ellipsis")
-    problems = {failure.test: failure.problem.split("\n")[0] for failure in verdict.failures}
+    problems = {failure.failed: failure.problem.split("\n")[0] for failure in verdict.failures}
     for cell in verdict.tests:
         problem = problems.get(cell.grade_id)
         table.add_row(cell.grade_id, f"{cell.points:g}", Text(problem or "pass", style="red" if problem else "green"))
@@ -334,7 +334,7 @@ def _print_verdict(verdict: Verdict) -> None:
 
 def _print_failure(console: Console, item: Module, failure: Failure) -> None:
     """The first thing to mend: what is wrong, the line, the likely cause, the next step."""
-    console.print(f"\nFirst to mend: {failure.test}", style="bold")
+    console.print(f"\nFirst to mend: {failure.failed}", style="bold")
     for line in failure.problem.split("\n"):
         console.print(f"  {line}", style="red")
     where = f", line {failure.line_number}" if failure.line_number else ""
@@ -372,7 +372,7 @@ def hint(nn: str) -> None:
     hints = rungs(original, failure.exercise, failure.function)
     if not hints:
         raise TitoError(
-            f"there is no hint for {failure.exercise or failure.test}", next_step=f"tito module test {item.nn}"
+            f"there is no hint for {failure.exercise or failure.failed}", next_step=f"tito module test {item.nn}"
         )
     given = _count_hint(course, item, failure.exercise, len(hints)) if course.is_workspace else len(hints)
     console = _console()
