@@ -151,8 +151,8 @@ class _Explainer:
         if test.status == "not run":
             return next((cell for cell in reversed(before) if cell.status not in ("ok", "not run")), test)
         failed = [cell for cell in before if not cell.ok and self._is_exported(cell)]
-        own = [cell for cell in failed if cell.id == self._exercise(test)]
-        return (own or (failed if test.ename == "NameError" else []) or [test])[0]
+        nearest = next((cell for cell in failed if cell.id == self._exercise(test)), test)
+        return failed[0] if failed and nearest.ename == "NameError" else nearest
 
     def _is_exported(self, result: CellResult) -> bool:
         return bool(self.cells[result.id].source.startswith("#|"))

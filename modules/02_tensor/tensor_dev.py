@@ -785,7 +785,7 @@ def test_broadcast_shape():
         broadcast_shape("add", (2, 3), (2,))
     ### BEGIN HIDDEN TESTS
     lengths = np.random.default_rng()
-    for _ in range(50):
+    for _pair in range(50):
         full = lengths.integers(1, 5, size=4)
         left = tuple(int(n) for n in np.where(lengths.random(4) < 0.4, 1, full))[int(lengths.integers(0, 4)) :]
         right = tuple(int(n) for n in np.where(lengths.random(4) < 0.4, 1, full))

@@ -704,8 +704,10 @@ def test_matmul_rule():
         check_rule(MATMUL, numbers.normal(size=left), numbers.normal(size=right))
     for left, right in [((4, 2, 3), (4, 3, 2)), ((2, 1, 2, 3), (4, 3, 2)), ((2, 3), (4, 3, 2)), ((3,), (4, 3, 2))]:
         check_rule(MATMUL, numbers.normal(size=left), numbers.normal(size=right))
-    lazy = RULES["matmul"](g, x @ y, x, y)
-    assert all(callable(part) for part in lazy), "products are costly: hand both over as functions, lambda: ..."
+    stacks = numbers.normal(size=(4, 2, 3)), numbers.normal(size=(4, 3, 2))
+    for one, two in [(x, y), stacks]:
+        parts = RULES["matmul"](np.ones_like(one @ two), one @ two, one, two)
+        assert all(callable(part) for part in parts), "products are costly: hand both over as functions, lambda: ..."
     ### BEGIN HIDDEN TESTS
     fresh = np.random.default_rng()
     pairs = [((1, 4), (4, 3)), ((2, 2, 3), (3,)), ((3, 1, 2), (3, 2, 2)), ((2, 2), (2, 2, 2)), ((2, 3, 2, 2), (2, 3))]
@@ -1304,7 +1306,8 @@ def run_backward(root: Node, gradient: Array, retain_graph: bool = False) -> Non
 # %% nbgrader={"grade": true, "grade_id": "test-autograd-backward", "locked": true, "points": 9, "schema_version": 3, "solution": false, "task": false}
 def test_backward():
     w, x = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0])
-    loss = (w * x).sum()
+    product = w * x
+    loss = product.sum()
     loss.backward()
     close(w.grad.data, [3, 4], dtype=np.float32)
     assert x.grad is None and loss.grad is None, "only leaves that ask for it get a gradient"
@@ -1312,6 +1315,8 @@ def test_backward():
     close(w.grad.data, [6, 8], why="gradients add up from one backward to the next, until grad is set to None")
     with raises(RuntimeError, "retain_graph=True", why="free each node after its turn"):
         loss.backward()
+    with raises(RuntimeError, "retain_graph=True", why="free every node after its turn, not only the last"):
+        product.sum().backward()
     w.grad = None
     kept = (w * w * w).sum()
     kept.backward(retain_graph=True)
@@ -1334,6 +1339,9 @@ def test_backward():
         doubled = doubled + doubled
     doubled.backward()
     close(d.grad.data, [2.0**50], why="each node must be visited once, after everyone who used it")
+    chosen = Tensor([5.0, 6.0], requires_grad=True)
+    where(chosen * 0, chosen, 0.0).sum().backward()
+    close(chosen.grad.data, [0, 0], why="nothing flows to a condition: its node has no g, and no rule to ask")
     with raises(RuntimeError, "(2,)"):
         (a * 2).backward()
     with raises(ValueError, "(2,)", "(3,)"):
@@ -1638,6 +1646,7 @@ def test_gradcheck():
     fresh = np.random.default_rng()
     p, q = fresh.uniform(0.5, 2, size=(2, 2, 3))
     assert gradcheck(lambda a, b: (a / b).log() @ b.T, [p, q]) is True
+    assert gradcheck(lambda a: a[0] * a[1], [p], eps=0.5) is True, "put the number back after the nudge"
     off = Op("off", np.sin)
     where_wrong = (int(fresh.integers(2)), int(fresh.integers(3)))
     spoil = np.ones((2, 3))

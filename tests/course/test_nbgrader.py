@@ -55,7 +55,7 @@ def with_an_edited_test(module: Module) -> NotebookNode:
 def with_a_test_gone_and_one_twice(module: Module) -> NotebookNode:
     notebook = solved(module)
     notebook.cells.remove(cell_named(notebook, "test-tensor-class"))
-    notebook.cells.append(cell_named(notebook, "test-tensor-add"))
+    notebook.cells.append(NotebookNode(cell_named(notebook, "test-tensor-add"), id="copied"))
     return notebook
 
 
@@ -75,6 +75,12 @@ def importing_the_answer(module: Module) -> NotebookNode:
     return notebook
 
 
+def peeking(module: Module) -> NotebookNode:
+    """Passes the visible part of test-tensor-add, and prints the hidden one, which fails."""
+    printing = "import inspect, __main__; print(inspect.getsource(__main__.test_add))"
+    return adding(f"{printing}; return Tensor([3.0])")(module)
+
+
 # student -> (notebook, scores by cell, words in the table)
 GRADED: dict[str, tuple[Callable[[Module], NotebookNode], dict[str, float | None], str]] = {
     "ada": (solved, RIGHT, ""),
@@ -84,6 +90,7 @@ GRADED: dict[str, tuple[Callable[[Module], NotebookNode], dict[str, float | None
     "hides_errors": (adding("get_ipython()._showtraceback = print; raise ValueError"), CLASS_ONLY, ""),
     "imports": (importing_the_answer, NOTHING, ""),
     "edits": (with_an_edited_test, CLASS_ONLY, "test-tensor-add was edited"),
+    "peeks": (peeking, CLASS_ONLY, ""),
     "untidy": (with_a_test_gone_and_one_twice, RIGHT, "test-tensor-class was deleted"),
     "old": (of_older_programs, RIGHT, ""),
     "loops": (adding("import time; time.sleep(1000)"), CLASS_ONLY, "longer than 4 s"),
@@ -169,8 +176,10 @@ def scores(root: Path) -> dict[str, dict[str, float | None]]:
 
 
 def row_of(student: str, screen: str) -> str:
-    """The row of a student in the table that autograde shows."""
-    return next(line for line in screen.splitlines() if re.search(rf"│ {student} +│", line))
+    """The row of a student in the table that autograde shows, of one line or more."""
+    found = re.search(rf"│ 02_tensor │ {student} +│.*?(?=│ 02_tensor|└)", screen, re.DOTALL)
+    assert found, screen
+    return found[0]
 
 
 @pytest.mark.parametrize("student", GRADED)
@@ -262,7 +271,7 @@ def test_nbgrader_validate_passes_on_the_solution(tree: Path, handed_in: Path) -
     assert "Success!" in run_nbgrader(tree, handed_in, "validate", "source/02_tensor/tensor.ipynb")
 
 
-def test_feedback_shows_the_failure_and_no_hidden_test(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+def test_feedback_shows_what_failed_and_no_hidden_test(tree: Path, fresh: Path, run_tito: RunTito) -> None:
     done = run_tito(tree, "nbgrader", "feedback", "--course", fresh)
     assert done.returncode == 1  # for those that could not be graded
     assert f"{len(GRADED)} of {len(GRADED) + len(REFUSED)} written" in done.stdout
@@ -275,22 +284,9 @@ def test_feedback_shows_the_failure_and_no_hidden_test(tree: Path, fresh: Path, 
     for student, html in pages.items():
         assert not re.search("hidden_|any shape|HIDDEN TESTS", html), student
     assert "NotImplementedError" in pages["blank"]
+    assert "in a hidden test" in pages["peeks"]
+    assert "expected shape" in pages["peeks"]
     assert "longer than 4 s" in pages["loops"]
-
-
-def test_a_hidden_test_that_fails_is_not_quoted(tree: Path, fresh: Path, run_tito: RunTito) -> None:
-    module = Course(tree).module("02")
-    peeking = "import inspect, __main__; print(inspect.getsource(__main__.test_add))"
-    notebook = adding(f"{peeking}; return Tensor(3.0 if left.data.size == 1 else 0.0)")(module)
-    text = nbformat.writes(notebook).replace("Tensor(3.0", "Tensor([3.0]")
-    put(fresh, "peeks", text)
-    for command in ("autograde", "feedback"):
-        done = run_tito(tree, "nbgrader", command, "--student", "peeks", "--course", fresh)
-        assert done.returncode == 0, done.stdout + done.stderr
-    html = (fresh / "feedback" / "peeks" / "02_tensor" / "tensor.html").read_text(encoding="utf-8")
-    assert "in a hidden test" in html
-    assert "hidden_pair" not in html
-    assert "expected shape" in html
 
 
 def test_report_shows_cells_students_and_totals(tree: Path, fresh: Path, run_tito: RunTito) -> None:
@@ -384,8 +380,6 @@ def test_init_refuses_in_a_workspace(workspace: Path, run_tito: RunTito) -> None
     [
         (["autograde", "02", "--student", "nobody"], "no submission of nobody for 02_tensor"),
         (["autograde", "01"], "next:  tito nbgrader generate 01"),
-        (["generate", "99"], "there is no module '99'"),
-        (["validate", "02", "--student", "misnamed"], "tensor.ipynb is missing"),
     ],
 )
 def test_a_wrong_call_says_what_to_do(

@@ -153,6 +153,16 @@ def test_output_over_the_limit_is_cut_but_errors_stay(course: Course) -> None:
     assert len(json.dumps(result.notebook)) < 40_000
 
 
+def test_long_line_is_handled_in_linear_time(course: Course) -> None:
+    settings = course.root / "settings.ini"
+    settings.write_text(settings.read_text().replace("_output_bytes = 5000", "_output_bytes = 200000"))
+    result = run(
+        course, "for n in range(3):\n    print('\\r', n, end='', flush=True)\nprint('.')\nprint('x' * 100_000)"
+    )
+    assert statuses(result) == ["ok"] and result.seconds < 10
+    assert printed(result.cells[0])[:8] == " 2.\nxxxx"
+
+
 def test_notebook_limit_ends_the_run(course: Course) -> None:
     settings = course.root / "settings.ini"
     settings.write_text(re.sub(r"notebook_seconds = \d+", "notebook_seconds = 3", settings.read_text()))

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 import tinytorch
-from tinytorch.core.setup import Measurement, call_times, environment_report, measure, peak_memory, quantile
+from tinytorch.core import setup
+from tinytorch.core.setup import (
+    Measurement,
+    call_times,
+    environment_report,
+    measure,
+    peak_memory,
+    quantile,
+    write_atomically,
+)
 
 SLACK = 100_000  # bytes of bookkeeping that a peak may show on top
 
@@ -197,3 +206,18 @@ def test_environment_report_tells_whether_tinytorch_is_the_one_beside_the_notebo
         folder.mkdir(parents=True)
     (other / "__init__.py").touch()
     assert tinytorch_seen_from(notebooks) == f"{package}, which is not the one beside this notebook ({other})"
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "table.bin"
+    write_atomically(path, b"old")
+    write_atomically(str(path), b"newer")
+    assert path.read_bytes() == b"newer"
+
+    def fail(descriptor):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(setup.os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, b"half")
+    assert path.read_bytes() == b"newer" and list(tmp_path.iterdir()) == [path]

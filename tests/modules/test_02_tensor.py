@@ -195,6 +195,12 @@ def test_the_seed_repeats_the_numbers(draw: Callable[..., Tensor]) -> None:
     np.testing.assert_array_equal(own.data, one.data)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_randn_draws_in_double_precision(dtype: Any) -> None:
+    got = randn(3, generator=np.random.default_rng(5), dtype=dtype)
+    check(got, np.random.default_rng(5).standard_normal(3), dtype, rtol=1e-12 if dtype is np.float64 else 1e-6)
+
+
 def test_distributions() -> None:
     manual_seed(1)
     normal, even = randn(300, 300).data, rand(300, 300).data
@@ -523,8 +529,10 @@ def test_functions_on_shapes() -> None:
     assert tuple(broadcast_shape("add", (1,), (0,))) == (0,)
     assert list(swapped_axes(3, 0, -1)) == [2, 1, 0]
     assert tuple(squeezed_shape((1, 2, 1), -1)) == (1, 2)
+    assert tuple(squeezed_shape((1, 0))) == (0,)
     assert tuple(expanded_shape((), 0)) == (1,)
     assert tuple(c_strides((2, 3, 4), 4)) == CUBE.strides
+    assert tuple(c_strides((3, 2), 8)) == (16, 8)
 
 
 # indexing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,16 +128,16 @@ def test_pieces(text: str, pieces: list[str]) -> None:
 
 def learn_slowly(words: dict[bytes, int], num_merges: int) -> list[tuple[int, int]]:
     """BPE as its definition says, on strings in which a character is a token."""
-    spelled, learned = [(word.decode("latin-1"), times) for word, times in words.items()], []
+    texts, learned = [(word.decode("latin-1"), times) for word, times in words.items()], []
     while len(learned) < num_merges:
         totals: dict[str, int] = {}
-        for word, times in spelled:
+        for word, times in texts:
             for here in range(len(word) - 1):
                 totals[word[here : here + 2]] = totals.get(word[here : here + 2], 0) + times
         chosen = min(totals, key=lambda two: (-totals[two], two), default="")
         if totals.get(chosen, 0) < 2:
             return learned
-        spelled = [(word.replace(chosen, chr(256 + len(learned))), times) for word, times in spelled]
+        texts = [(word.replace(chosen, chr(256 + len(learned))), times) for word, times in texts]
         learned.append((ord(chosen[0]), ord(chosen[1])))
     return learned
 
@@ -301,12 +302,10 @@ def test_a_save_that_fails_leaves_the_old_file(
     kind().save(path)
     before = path.read_bytes()
 
-    def full(self: Path, *args: object, **options: object) -> None:
-        with self.open("w") as file:
-            file.write("{")
+    def full(descriptor: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         kind().save(path)
     assert path.read_bytes() == before

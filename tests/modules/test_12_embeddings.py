@@ -89,7 +89,7 @@ def test_initialisation_follows_its_formula_and_the_seed(init_type, spread, boun
 
 
 def test_an_unknown_initialisation_lists_the_four():
-    with pytest.raises(ValueError, match="'he'.*uniform.*normal.*xavier.*gpt2"):
+    with pytest.raises(ValueError, match=r"'he'.*uniform.*normal.*xavier.*gpt2"):
         Embedding(10, 4, init_type="he")
 
 

@@ -10,7 +10,6 @@ import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from .autograd import defvjp, no_grad
 from .layers import Dropout, Module, Parameter
-from .setup import measure
+from .setup import measure, write_atomically
 from .tensor import Op, Tensor, apply, default_generator
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ Array = NDArray[Any]
 
 # %% auto #0
 __all__ = ['Array', 'INIT_TYPES', 'EMBEDDING', 'FORMAT', 'FORMAT_VERSION', 'MEBIBYTE', 'PUBLISHED_MODELS', 'check_ids',
-           'initial_weight', 'scatter_add', 'embedding_gradient', 'write_atomically', 'saved_paths', 'npy_bytes',
-           'make_manifest', 'read_table', 'Embedding', 'sinusoidal_positions', 'check_sequence', 'PositionalEncoding',
+           'initial_weight', 'scatter_add', 'embedding_gradient', 'saved_paths', 'npy_bytes', 'make_manifest',
+           'read_table', 'Embedding', 'sinusoidal_positions', 'check_sequence', 'PositionalEncoding',
            'LearnedPositionalEmbedding', 'EmbeddingProfiler', 'benchmark_lookup', 'analyze_embedding_system_design']
 
 # %% modules/12_embeddings/embeddings_dev.py #embeddings-check-ids
@@ -220,20 +219,6 @@ def _(g: Array, out: Array, weight: Array, ids: Array, padding_idx: int | None =
 # %% modules/12_embeddings/embeddings_dev.py #embeddings-029
 FORMAT = "tinytorch.embedding"
 FORMAT_VERSION = 1
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that nobody ever sees a part of it: into a file beside it that is then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def saved_paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
@@ -495,6 +480,7 @@ def check_sequence(name: str, x: Any, max_seq_length: int, embedding_dim: int) -
     1. Not 2 or 3 axes: ValueError that names the shape that came and the two that fit.
     2. `sequence.shape[-1]` is not embedding_dim: ValueError that names both widths.
     3. `sequence.shape[-2]` is more than max_seq_length: ValueError that names both lengths.
+    Each message begins with `name`.
 
     EXAMPLE:
     >>> check_sequence("PositionalEncoding", zeros(9, 4), max_seq_length=8, embedding_dim=4)

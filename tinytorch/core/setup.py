@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 import tracemalloc
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +24,7 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['SHORTEST_SAMPLE_S', 'environment_report', 'quantile', 'collector_off', 'elapsed', 'call_times', 'tracing',
-           'peak_memory', 'Measurement', 'measure']
+           'peak_memory', 'Measurement', 'measure', 'write_atomically']
 
 # %% modules/01_setup/setup_dev.py #setup-007
 def environment_report() -> dict[str, str]:
@@ -288,3 +289,25 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, **kwargs
     outcome, most = peak_memory(call)
     quarters = [quantile(durations, quarter / 4) for quarter in (1, 2, 3)]
     return Measurement(outcome, quarters[1], quarters[2] - quarters[0], most)
+
+# %% modules/01_setup/setup_dev.py #setup-052
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to a new file beside ``path``, then rename it to ``path``.
+
+    Whoever reads ``path`` meets the old file or the new one, never a part of it, whatever stops the program.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full; the old file is then as it was.
+    """
+    final = Path(path)
+    beside = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # on the disk, not only on its way there
+        beside.replace(final)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ import json
 import operator
 import re
 import unicodedata
-import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
@@ -19,6 +18,8 @@ from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .setup import write_atomically
 
 # %% auto #0
 __all__ = ['SPECIAL_TOKENS', 'PRINTABLE_ASCII', 'Pair', 'CACHED_PIECES', 'CharTokenizer', 'pad_batch', 'count_pairs',
@@ -56,17 +57,6 @@ def _checked_ids(ids: Iterable[SupportsIndex], vocab_size: int) -> list[int]:
 def _require_text(text: object, operation: str) -> None:
     if not isinstance(text, str):
         raise TypeError(f"{operation}: expected a str, got {type(text).__name__}")
-
-
-def _write_json(path: str | Path, contents: dict[str, Any]) -> None:
-    """Write a new file beside ``path``, then rename it to ``path``: a reader meets the old one or the new one."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(json.dumps(contents), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_json(path: str | Path, kind: str) -> dict[str, Any]:
@@ -169,7 +159,8 @@ class CharTokenizer:
     def save(self, path: str | Path) -> None:
         """Write the vocabulary to ``path`` as JSON; a file of that name is replaced whole."""
         characters = "".join(self.vocab[len(SPECIAL_TOKENS) :])
-        _write_json(path, {"format": "CharTokenizer", "version": _FILE_VERSION, "characters": characters})
+        contents = {"format": "CharTokenizer", "version": _FILE_VERSION, "characters": characters}
+        write_atomically(path, json.dumps(contents).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -255,16 +246,16 @@ def merge_pair(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
 
     HINT: The last id has no right neighbour: check before you look at `ids[i + 1]`.
     """
-    merged = []
+    shorter = []
     i, last = 0, len(ids) - 1
     while i <= last:
         if i < last and ids[i] == pair[0] and ids[i + 1] == pair[1]:
-            merged.append(new_id)
+            shorter.append(new_id)
             i += 2
         else:
-            merged.append(ids[i])
+            shorter.append(ids[i])
             i += 1
-    return merged
+    return shorter
 
 # %% modules/11_tokenization/tokenization_dev.py #tokenization-036
 # letters and numbers that Unicode 15.0 to 16.0 added, as ranges from first to last
@@ -719,7 +710,7 @@ class BPETokenizer:
             "merges": list(self.merges),
             "special_tokens": list(self.special_tokens),
         }
-        _write_json(path, contents)
+        write_atomically(path, json.dumps(contents).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -120,16 +120,7 @@ def autograde(modules: tuple[str, ...], student: str | None, root: Path) -> None
         from tito.grading.grade import autograde as grade
 
         work = _submissions(directory, modules, student)
-        graded: list[Graded] = []
-        try:
-            graded.extend(grade(directory, *one) for one in _progress(work, "grading"))
-        except KeyboardInterrupt:
-            raise TitoError(
-                f"stopped: {len(graded)} of {len(work)} submissions are graded",
-                place=str(directory.root),
-                next_step="run the command again: it grades them all anew",
-                status=130,
-            ) from None
+        graded = [grade(directory, *one) for one in _progress(work, "grading")]
     _show_graded(graded, directory)
     if any(one.problem for one in graded):
         raise SystemExit(1)
@@ -201,8 +192,13 @@ def _opened(root: Path) -> Iterator[Directory]:
     from tito.grading.directory import Directory
     from tito.grading.journal import quietly
 
-    with quietly(root):
-        yield Directory.open(root)
+    try:
+        with quietly(root):
+            yield Directory.open(root)
+    except KeyboardInterrupt:
+        raise TitoError(
+            "stopped; what was done so far is kept", next_step="run the command again: it begins anew", status=130
+        ) from None
 
 
 def _modules(directory: Directory, names: Sequence[str]) -> list[Module]:
