@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tito.atomic import write_together
 from tito.course import Course, Module
 from tito.errors import TitoError
-from tito.source import read_notebook, strip_markers
+from tito.source import read_notebook, strip_instructions, strip_markers
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -85,7 +85,7 @@ def _run_nbdev(library: Path, module: Module, notebook: NotebookNode, origin: st
 
     plain = deepcopy(notebook)
     for position, cell in enumerate(plain.cells):
-        cell["source"] = strip_markers(cell["source"])
+        cell["source"] = strip_instructions(strip_markers(cell["source"]))
         cell.setdefault("id", f"{module.name}-{position:03d}")
     path = library.parent / f"{module.name}.ipynb"
     path.write_text(json.dumps(plain), encoding="utf-8")

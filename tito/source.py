@@ -20,6 +20,8 @@ KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "nam
 
 # nbgrader's default delimiters (nbgrader.preprocessors.ClearSolutions, ClearHiddenTests, ClearMarkScheme)
 _REGIONS = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
+# a paragraph, with the blank line before it, up to the next blank line or the end of the docstring
+_INSTRUCTIONS = re.compile(r'\n*\n[ \t]+(?:TODO|APPROACH|HINT)\b.*(?:\n(?![ \t]*(?:"""|$)).*)*', re.MULTILINE)
 _MARKER = re.compile(rf"\b(BEGIN|END) ({'|'.join(_REGIONS)})\b")
 
 
@@ -81,6 +83,11 @@ def is_marker(line: str) -> bool:
 def strip_markers(text: str) -> str:
     """``text`` without the lines that begin or end a region; what is between them stays."""
     return "\n".join(line for line in text.split("\n") if not is_marker(line))
+
+
+def strip_instructions(text: str) -> str:
+    """``text`` without what docstrings say to the student alone: the paragraphs TODO, APPROACH and HINT."""
+    return _INSTRUCTIONS.sub("", text)
 
 
 def split_secret(text: str) -> tuple[list[SecretLine], list[str]]:

@@ -391,9 +391,9 @@ def _mul(g: Array, out: Array, x: Any, y: Any) -> Any:
     return lambda: g * y, lambda: g * x
 
 # %% [markdown]
-# Compare `_mul` with your `Scalar.__mul__`: the same two derivatives, each times `g`, number by number. In `pictures
-# * 0.5` nobody wants the gradient of 0.5, so products are handed over as functions (`lambda: ...`), and those that
-# nobody wants are never computed. For `_add` there is nothing to save.
+# Compare `_mul` with your `Scalar.__mul__`: the same two derivatives, each times `g`, number by number. In
+# `pictures * 0.5` nobody wants the gradient of 0.5, so products are handed over as functions (`lambda: ...`), and
+# those that nobody wants are never computed. For `_add` there is nothing to save.
 #
 # `out` is there because a derivative is often cheapest in terms of the result: the derivative of eˣ is eˣ, which has
 # been computed already.
@@ -1501,15 +1501,15 @@ test_no_grad()
 # the two curves before you look.
 
 # %%
-def chain(depth, x, step):
-    for _ in range(depth):
-        x = (x + step).tanh()
-    return x
+def chain(layers, signal, step):
+    for _ in range(layers):
+        signal = (signal + step).tanh()
+    return signal
 
 
 @no_grad()
-def chain_without_notes(depth, x, step):
-    return chain(depth, x, step)
+def chain_without_notes(layers, signal, step):
+    return chain(layers, signal, step)
 
 
 signal, step = randn(256, 256), randn(256, 256, requires_grad=True)
@@ -1614,10 +1614,8 @@ def gradcheck(
             slope = (above - weighted()) / (2 * eps)
             tensor.data[place] = middle
             if not abs(by_backward[place] - slope) <= atol + rtol * abs(slope):
-                raise AssertionError(
-                    f"gradcheck: input {position} at {list(place)}: "
-                    f"backward gives {by_backward[place]:.6g}, finite differences give {slope:.6g}"
-                )
+                both = f"backward gives {by_backward[place]:.6g}, finite differences give {slope:.6g}"
+                raise AssertionError(f"gradcheck: input {position} at {list(place)}: {both}")
         ### END SOLUTION
     return True
 
@@ -1741,9 +1739,9 @@ print(f"loss {losses[0]:.3f} -> {losses[-1]:.5f}")
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "autograd-reflect-saved", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **What must be saved?** Our recorder keeps all inputs and the result of every operation. Look at the rules of `add`,
-# `mul`, `tanh` and `matmul`: which of the arrays does each really use? In the chain of section 13, `x = (x +
-# step).tanh()`, how many arrays a layer does our recorder keep alive, how many would do, and what would you change in
-# the design to get there?
+# `mul`, `tanh` and `matmul`: which of the arrays does each really use? In the chain of section 13,
+# `signal = (signal + step).tanh()`, how many arrays a layer does our recorder keep alive, how many would do, and what
+# would you change in the design to get there?
 #
 # YOUR ANSWER BELOW
 #

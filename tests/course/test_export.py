@@ -230,3 +230,15 @@ def test_a_students_notebook_that_exports_nothing_is_refused(author_tree):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])
     with pytest.raises(TitoError, match="exports to nothing"):
         render(course, course.module("02"), notebook, "tensor.ipynb")
+
+
+def test_docstrings_keep_what_a_user_needs_and_lose_what_a_student_is_told(author_tree):
+    module = Course(author_tree).module("02")
+    notebook = read_notebook(module)
+    cell = next(cell for cell in notebook.cells if "TODO" in cell.source)
+    name = cell.source.split("def ")[1].split("(")[0]
+    text = render(Course(author_tree), module, notebook, "here.py")
+    docstring = text.split(f"def {name}(")[1].split('"""')[1]
+    assert "EXAMPLE" in docstring
+    for told in ("TODO", "APPROACH", "HINT", "\n\n\n"):
+        assert told not in docstring

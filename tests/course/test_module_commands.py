@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,22 @@ def student(workspace: Path, author_tree: Path, run_tito: RunTito) -> Student:
     return Student(workspace, author_tree, run_tito)
 
 
+@pytest.fixture(scope="session")
+def _with_01(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first workspace in which module 01 was completed is kept."""
+    return tmp_path_factory.mktemp("with-01") / "class"
+
+
+@pytest.fixture
+def second(student: Student, _with_01: Path) -> Student:
+    """A student who has completed module 01."""
+    if not _with_01.exists():
+        student.complete("01")
+        shutil.copytree(student.root, _with_01)
+    shutil.copytree(_with_01, student.root, dirs_exist_ok=True)
+    return student
+
+
 def set_limit(student: Student, key: str, value: int) -> None:
     settings = student.root / "settings.ini"
     settings.write_text(re.sub(rf"{key} = \d+", f"{key} = {value}", settings.read_text()))
@@ -127,86 +144,84 @@ def test_completing_again_changes_nothing_and_a_new_version_keeps_later_modules(
     assert student.states() == {"setup": "complete", "tensor": "complete", "autograd": "ready"}
 
 
-def test_package_file_edited_by_hand_must_be_completed_again(student: Student) -> None:
-    student.complete("01")
-    exported = student.root / "tinytorch/core/setup.py"
+def test_package_file_edited_by_hand_must_be_completed_again(second: Student) -> None:
+    exported = second.root / "tinytorch/core/setup.py"
     original = exported.read_bytes()
     exported.write_text("cheat = True\n")
-    assert student.states() == {"setup": "changed", "tensor": "locked", "autograd": "locked"}
-    refused = student.tito("module", "start", "02")
+    assert second.states() == {"setup": "changed", "tensor": "locked", "autograd": "locked"}
+    refused = second.tito("module", "start", "02")
     assert refused.returncode == 1 and "tito module complete 01" in refused.stderr
-    assert student.tito("module", "complete", "01").returncode == 0
+    assert second.tito("module", "complete", "01").returncode == 0
     assert exported.read_bytes() == original
 
 
-def test_the_first_failing_cell_is_named_with_its_cause(student: Student) -> None:
-    student.complete("01")
-    student.solve("02", tensor_add="\n\ndef add(left, right):\n    return Tensor(left.data - right.data)")
-    done = student.tito("module", "test", "02")
+def test_the_first_failing_cell_is_named_with_its_cause(second: Student) -> None:
+    second.solve("02", tensor_add="\n\ndef add(left, right):\n    return Tensor(left.data - right.data)")
+    done = second.tito("module", "test", "02")
     assert "1 of 2 tests pass, 40 of 80 points" in done.stdout
     first = done.stdout[done.stdout.index("First to mend: test-tensor-add") :]
     assert "expected 3, got -1" in first and "add the arrays" in first
     assert "the cell test-tensor-add, line 2" in first and "close(add(" in first
     assert "mend tensor-add" in first
 
-    student.solve("02", tensor_class="\nthis is no Python")
-    result = json.loads(student.tito("module", "test", "02", "--json").stdout)
+    second.solve("02", tensor_class="\nthis is no Python")
+    result = json.loads(second.tito("module", "test", "02", "--json").stdout)
     assert result["passed"] is False and result["points"] == 0
     for test in result["tests"]:  # the broken class is what stops both
         assert test["failure"]["cell"] == "tensor-class" and "SyntaxError" in test["failure"]["problem"]
         assert test["failure"]["line"] == "this is no Python" and test["failure"]["cause"]
 
 
-def test_hints_come_one_by_one(student: Student) -> None:
-    student.complete("01")
-    first, second, third = (student.tito("module", "hint", "02").stdout for _ in range(3))
+def test_hints_come_one_by_one(second: Student) -> None:
+    first, second, third = (second.tito("module", "hint", "02").stdout for _ in range(3))
     assert "`np.asarray` takes a dtype" in first and "APPROACH" not in first
     assert "`np.asarray` takes a dtype" in second and "1. convert\n2. store" in second
     assert "that is every hint" in second and third == second
-    student.solve("02")
-    assert "nothing to hint at" in student.tito("module", "hint", "02").stdout
+    second.solve("02")
+    assert "nothing to hint at" in second.tito("module", "hint", "02").stdout
 
 
 # what students do to notebooks
 
 
-def test_cells_deleted_edited_and_repeated_are_put_right(student: Student) -> None:
-    student.complete("01")
-    student.solve("02", tensor_add="\n\ndef add(left, right):\n    return Tensor(left.data - right.data)")
-    notebook = student.read("02")
+def test_cells_deleted_edited_and_repeated_are_put_right(second: Student) -> None:
+    second.solve("02", tensor_add="\n\ndef add(left, right):\n    return Tensor(left.data - right.data)")
+    notebook = second.read("02")
     cells = {cell["id"]: cell for cell in notebook["cells"]}
     cells["test-tensor-class"]["source"] = "print('passed, honestly')"
     cells["test-tensor-class"]["metadata"]["nbgrader"]["points"] = 1000
     notebook["cells"].remove(cells["test-tensor-add"])
     cells["tensor-add"]["source"] = cells["tensor-add"]["source"].removeprefix("#| export\n")
     notebook["cells"].insert(0, {**cells["tensor-class"], "id": "copied", "source": "1 / 0"})
-    student.write("02", notebook)
-    before = student.snapshot()
+    second.write("02", notebook)
+    before = second.snapshot()
 
-    done = student.tito("module", "test", "02")
+    done = second.tito("module", "test", "02")
     assert "1 of 2 tests pass, 40 of 80 points" in done.stdout
     assert "First to mend: test-tensor-add" in done.stdout
     assert "test-tensor-class was edited" in done.stdout and "test-tensor-add was deleted" in done.stdout
     assert "tensor-class stands more than once" in done.stdout
-    assert student.snapshot() == before
+    assert second.snapshot() == before
 
     cells["tensor-add"]["source"] = cells["tensor-add"]["source"].replace(
         "left.data - right.data", "left.data + right.data"
     )
-    student.write("02", notebook)
-    assert student.tito("module", "complete", "02").returncode == 0
-    assert "def add" in (student.root / "tinytorch/core/tensor.py").read_text()
+    second.write("02", notebook)
+    assert second.tito("module", "complete", "02").returncode == 0
+    assert "def add" in (second.root / "tinytorch/core/tensor.py").read_text()
 
 
-@pytest.mark.parametrize("command", ["test", "complete", "hint"])
+EMPTY = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+
+
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("command", "content", "says"),
     [
-        (None, "missing"),
-        ('{"cells": [', "not JSON"),
-        ('{"answer": 42}', "not a notebook"),
-        ('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', "has none of the module's cells"),
-        ("06", "it is that of 06_autograd"),
+        ("test", None, "missing"),
+        ("hint", '{"cells": [', "not JSON"),
+        ("complete", '{"answer": 42}', "not a notebook"),
+        ("complete", EMPTY, "has none of the module's cells"),
+        ("complete", "06", "it is that of 06_autograd"),
     ],
 )
 def test_notebook_that_cannot_be_judged(student: Student, command: str, content: str | None, says: str) -> None:
@@ -244,16 +259,15 @@ def test_cell_that_goes_wrong_is_named(student: Student, line: str, says: str) -
 # all or nothing
 
 
-def test_file_that_fails_the_modules_own_tests_is_not_exported(student: Student) -> None:
-    student.complete("01")
+def test_file_that_fails_the_modules_own_tests_is_not_exported(second: Student) -> None:
     narrow = "\n\ndef add(left, right):\n    return Tensor([a + b for a, b in zip(left.data.flat, right.data.flat)])"
-    student.solve("02", tensor_add=narrow)
-    assert student.tito("module", "test", "02").returncode == 0
-    before = student.snapshot()
-    done = student.tito("module", "complete", "02")
+    second.solve("02", tensor_add=narrow)
+    assert second.tito("module", "test", "02").returncode == 0
+    before = second.snapshot()
+    done = second.tito("module", "complete", "02")
     assert done.returncode == 1
     assert "test_addition_broadcasts" in done.stderr and "tests/modules/test_02_tensor.py" in done.stderr
-    assert student.snapshot() == before
+    assert second.snapshot() == before
 
 
 def start_and_wait(student: Student, marker: Path, temporary: Path, *args: str) -> subprocess.Popen[str]:
@@ -294,33 +308,31 @@ def test_ctrl_c_leaves_everything_as_it_was(student: Student, tmp_path: Path, wh
     assert not psutil.pid_exists(int(marker.read_text()))
 
 
-def test_second_complete_is_refused_and_a_killed_one_does_not_block(student: Student, tmp_path: Path) -> None:
-    student.solve("01", setup_report=f"\n{WAIT}")
-    process = start_and_wait(student, tmp_path / "marker", tmp_path / "temporary", "module", "complete", "01")
-    refused = student.tito("module", "complete", "01")
+def test_second_complete_is_refused_and_a_killed_one_does_not_block(second: Student, tmp_path: Path) -> None:
+    second.solve("01", setup_report=f"\n{WAIT}")
+    process = start_and_wait(second, tmp_path / "marker", tmp_path / "temporary", "module", "complete", "01")
+    refused = second.tito("module", "complete", "01")
     assert refused.returncode == 1
     assert f"tito module complete 01 (process {process.pid})" in refused.stderr
     process.kill()
     process.communicate()
-    student.complete("01")
 
 
-def test_full_disk_changes_nothing(student: Student) -> None:
-    student.complete("01")
-    student.solve("01", setup_report=f"\nBIG = '''{'x' * 400_000}'''")
-    before = student.snapshot()
+def test_full_disk_changes_nothing(second: Student) -> None:
+    second.solve("01", setup_report=f"\nBIG = '''{'x' * 400_000}'''")
+    before = second.snapshot()
     command = [sys.executable, "-m", "tito", "module", "complete", "01"]
     done = subprocess.run(
         command,
-        cwd=student.root,
-        env=os.environ | {"PYTHONPATH": str(student.root)},
+        cwd=second.root,
+        env=os.environ | {"PYTHONPATH": str(second.root)},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
     assert "cannot be read or written: File too large" in done.stderr and "free space" in done.stderr
-    assert student.snapshot() == before
+    assert second.snapshot() == before
 
 
 def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
@@ -418,11 +430,10 @@ def test_reset_asks_first(student: Student) -> None:
     assert done.returncode != 0 and student.path("01").read_text() == "work"
 
 
-def test_reset_keeps_what_was_exported(student: Student) -> None:
-    student.complete("01")
-    done = student.tito("module", "reset", "01", "--yes")
+def test_reset_keeps_what_was_exported(second: Student) -> None:
+    done = second.tito("module", "reset", "01", "--yes")
     assert "tinytorch/core/setup.py, stays" in done.stdout
-    assert student.states()["setup"] == "complete"
+    assert second.states()["setup"] == "complete"
 
 
 # in the author's tree

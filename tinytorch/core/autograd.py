@@ -90,17 +90,9 @@ def _mul(g: Array, out: Array, x: Any, y: Any) -> Any:
 def _sub(g: Array, out: Array, x: Any, y: Any) -> Any:
     """x - y.
 
-    TODO: Write the rules of this cell: g times each derivative of the table.
-
-    APPROACH:
-    1. Two inputs: a tuple with two entries, as in `_mul`. One input: its gradient alone.
-    2. Where the derivative holds the result, take `out`; nothing has to be computed twice.
-
     EXAMPLE:
     >>> RULES["sqrt"](np.array([1.0]), np.array([2.0]), np.array([4.0]))
     array([0.25])
-
-    HINT: In x / y the derivative by y is -(x / y) / y, and x / y is `out`. np.sign gives -1, 0 or 1.
     """
     return g, lambda: -g
 
@@ -144,20 +136,10 @@ def _abs(g: Array, out: Array, x: Array) -> Any:
 def _pow(g: Array, out: Array, x: Any, y: Any) -> Any:
     """x ** y. Where y is 0 the gradient of x is 0; where x is 0 and y is not negative, so is that of y.
 
-    TODO: Write the rules of this cell.
-
-    APPROACH:
-    1. `_pow`, base: `y - 1 + (y == 0)` is an exponent that never gives 0 ** -1, and the factor y does the rest.
-    2. `_pow`, exponent: g times out times the logarithm of x, with x replaced by 1 where it is 0 (and y >= 0).
-    3. `_where`: three inputs. Nothing flows to the condition; np.where with 0 on the other side does the rest.
-    4. `_maximum`: 0 where mine is the smaller, half of g where both are equal, else g. The same for the other.
-
     EXAMPLE:
     >>> to_x, to_y = RULES["maximum"](np.array([10.0]), np.array([3.0]), np.array([3.0]), np.array([3.0]))
     >>> to_x(), to_y()
     (array([5.]), array([5.]))
-
-    HINT: Wrap each in `lambda: ...`, as in `_mul`; a small inner function does for what `_maximum` needs twice.
     """
     def to_exponent() -> Array:
         return g * out * np.log(np.where((x == 0) & (y >= 0), 1, x))
@@ -182,21 +164,12 @@ def _maximum(g: Array, out: Array, x: Any, y: Any) -> Any:
 def _matmul(g: Array, out: Array, x: Array, y: Array) -> Any:
     """x @ y, for x and y with one axis or more; a gradient may have more batch axes than its input.
 
-    TODO: The two products, in both cases; as functions, since they are costly.
-
-    APPROACH:
-    1. y with one or two axes (the first case): `rows` (count, k), `columns` (k, m) and `row_g` (count, m) are all
-       matrices. Make the two products of the drawing, and give them the shapes of x and y with `reshape`.
-    2. y with more axes: the same two products, batch by batch. A transposed batch is `y.swapaxes(-1, -2)`.
-
     EXAMPLE:
     >>> x, y = np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])
     >>> to_x, to_y = RULES["matmul"](np.ones((1, 1)), x @ y, x, y)
     >>> to_x(), to_y()
     (array([[3., 4.]]), array([[1.],
            [2.]]))
-
-    HINT: In the second case nothing has to be summed or reshaped: that is done for all rules in one place, see below.
     """
     if y.ndim <= 2:  # all rows of x meet the same y
         count, inner = math.prod(x.shape[:-1]), x.shape[-1]
@@ -221,18 +194,9 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     ValueError
         If ``shape`` does not broadcast to the gradient's shape.
 
-    TODO: Sum over two kinds of axes, keeping them (with length 1) in `summed`.
-
-    APPROACH:
-    1. Axes that were not there: the first `gradient.ndim - len(shape)` axes of the gradient.
-    2. Axes that were stretched: where `shape` has length 1. In the gradient they stand that many places further right.
-    3. One `np.sum` over all of them with `keepdims=True`; the lines below then drop the axes that were not there.
-
     EXAMPLE:
     >>> unbroadcast(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), (3,))
     array([5., 7., 9.])
-
-    HINT: `np.sum(..., axis=(0, 1))` takes a tuple of axes; a sum over an axis of length 1 changes nothing.
     """
     extra = gradient.ndim - len(shape)
     stretched = [extra + axis for axis, length in enumerate(shape) if length == 1]
@@ -252,20 +216,10 @@ def restore_axes(reduced: Array, axis: Axis, keepdims: bool) -> Array:
 def _sum(g: Array, out: Array, x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
     """The sum of x over axis.
 
-    TODO: Write the rules of this cell.
-
-    APPROACH:
-    1. `_sum`: `np.broadcast_to` stretches the restored g to the shape of x without copying a number.
-    2. `_extreme`, for max and min: find where x equals the restored `out`, and count these winners along the same axis,
-       with keepdims=True.
-    3. Each winner gets the restored g, divided by the count; all others 0.
-
     EXAMPLE:
     >>> RULES["max"](np.array([10.0, 20.0]), np.array([5.0, 4.0]), np.array([[1.0, 5.0], [4.0, 4.0]]), axis=1)
     array([[ 0., 10.],
            [10., 10.]])
-
-    HINT: `winners.sum(..., dtype=g.dtype)` counts in g's own number format, so that float32 stays float32.
     """
     return np.broadcast_to(restore_axes(g, axis, keepdims), x.shape)
 
@@ -292,21 +246,9 @@ def _cast(g: Array, out: Array, x: Array, dtype: Any) -> Any:
 def _permute(g: Array, out: Array, x: Array, axes: tuple[int, ...]) -> Any:
     """The axes of x in another order; axes may be negative.
 
-    TODO: Write the three rules that are missing.
-
-    APPROACH:
-    1. `_permute`: axis `i` of the result was axis `axes[i]` of x. So the inverse order holds i at place axes[i]; then
-       `g.transpose(inverse)`.
-    2. `_getitem`: an array of zeros in the shape of x and the dtype of g. If `is_plain`, assign g at the key, else
-       np.add.at.
-    3. `_concatenate`: piece i begins where piece i - 1 ended. np.split cuts at a list of positions; return a tuple.
-
     EXAMPLE:
     >>> RULES["permute"](np.zeros((4, 2, 3)), np.zeros((4, 2, 3)), np.zeros((2, 3, 4)), axes=(2, 0, 1)).shape
     (2, 3, 4)
-
-    HINT: `inverse[-1] = ...` understands negative axes. `itertools.accumulate` gives the running sums of the lengths,
-    and the last of them is the end, not a place to cut.
     """
     inverse = [0] * x.ndim
     for place, axis in enumerate(axes):
@@ -378,20 +320,10 @@ def record(op: Op, inputs: tuple[Any, ...], arrays: list[Any], attrs: dict[str, 
 
     The result ``out`` then requires a gradient itself, and its ``_node`` is the note.
 
-    TODO: Find the parents; if there is one at least, make the node and hang it on `out`.
-
-    APPROACH:
-    1. For each input a parent: None unless it is a Tensor with `requires_grad`; its `_node` if it has one; else itself.
-    2. If all are None, return: nothing can flow back.
-    3. Set `out._node` to a Node, and `out._requires_grad` to True.
-
     EXAMPLE:
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
     >>> y = x * 3; y._node.op.name, y._node.parents[0] is x, y._node.parents[1] is None
     ('mul', True, True)
-
-    HINT: `any(parents)` would ask a tensor whether it is true, which a tensor of several numbers refuses to say:
-    compare with `is None`.
     """
     if not _recording or out.data.dtype.kind != "f":
         return
@@ -509,20 +441,10 @@ def run_backward(root: Node, gradient: Array, retain_graph: bool = False) -> Non
 
     The gradients of leaves are added to what is there. Nothing is added if a rule fails.
 
-    TODO: Visit the nodes of `order`; each passes gradients on to its parents.
-
-    APPROACH:
-    1. For each node: `g = gradients.pop(node, None)`. None means that nothing flowed to it: no rule to ask.
-    2. For each pair (parent, part) of `input_gradients(node, g)`: if the parent has a gradient in the dictionary
-       already, put the sum of both there, else the part.
-    3. In any case: `node.free()`, as soon as the node is done, unless `retain_graph`.
-
     EXAMPLE:
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
     >>> (x * x).sum().backward(); x.grad
     Tensor([2., 4.])
-
-    HINT: Make a new array for the sum. `gradients[parent] += part` writes into an array that others may be holding.
     """
     order = backward_order(root)
     gradients: dict[Any, Array] = {root: gradient}
@@ -542,17 +464,9 @@ def no_grad() -> Iterator[None]:
 
     Afterwards it is as it was before, also after an exception and in nested blocks.
 
-    TODO: Switch `_recording` off, yield, and put back what was there before.
-
-    APPROACH:
-    1. `global _recording`, and keep the old value.
-    2. `yield` is where the block runs. If the block raises, so does the yield: `try: ... finally: ...`.
-
     EXAMPLE:
     >>> with no_grad(): print(is_grad_enabled())
     False
-
-    HINT: "As it was before" is not always True: in a nested block it was False.
     """
     global _recording
     before, _recording = _recording, False
@@ -588,20 +502,9 @@ def gradcheck(
     AssertionError
         If a gradient is wrong; it names the input, the place and both numbers.
 
-    TODO: For each place of each checked input, nudge its number to both sides and compare.
-
-    APPROACH:
-    1. `by_backward` is the gradient of the tensor, or zeros if nothing flowed to it.
-    2. For each place of `np.ndindex(tensor.shape)`: keep the number, write it plus eps, take `weighted()`, write it
-       minus eps, take `weighted()` again, and put the number back.
-    3. The difference over 2 eps must be close; else raise AssertionError with the text
-       `f"gradcheck: input {position} at {list(place)}: backward gives {...:.6g}, finite differences give {...:.6g}"`.
-
     EXAMPLE:
     >>> gradcheck(lambda x, y: x * y, [Tensor([1.0, 2.0]), Tensor([3.0, 4.0])])
     True
-
-    HINT: Write the condition as `if not abs(...) <= ...`: NaN is neither smaller nor greater than anything.
     """
     arrays = [np.array(x.data if isinstance(x, Tensor) else x) for x in inputs]
     tensors = [Tensor(a, np.float64, requires_grad=True) if a.dtype.kind == "f" else Tensor(a) for a in arrays]
@@ -625,8 +528,6 @@ def gradcheck(
             slope = (above - weighted()) / (2 * eps)
             tensor.data[place] = middle
             if not abs(by_backward[place] - slope) <= atol + rtol * abs(slope):
-                raise AssertionError(
-                    f"gradcheck: input {position} at {list(place)}: "
-                    f"backward gives {by_backward[place]:.6g}, finite differences give {slope:.6g}"
-                )
+                both = f"backward gives {by_backward[place]:.6g}, finite differences give {slope:.6g}"
+                raise AssertionError(f"gradcheck: input {position} at {list(place)}: {both}")
     return True

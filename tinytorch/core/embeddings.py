@@ -58,20 +58,9 @@ def check_ids(ids: Any, vocab_size: int) -> Array:
     ValueError
         If the rows of a nested list differ in length.
 
-    TODO: Refuse everything that is not an integer array within range.
-
-    APPROACH:
-    1. `tokens.dtype.kind` is "i" or "u" for whole numbers; anything else (floats, booleans) is a TypeError that
-       names the dtype and says how to get ids: `.astype(np.int64)`. An empty list has no dtype worth looking at: let it
-       pass, as int64.
-    2. Find the ids that are below 0 or not below `vocab_size`.
-    3. If there are any: IndexError that names the first such id, its position as a list, and the range.
-
     EXAMPLE:
     >>> check_ids([[1, 2], [7, 3]], 5)
     IndexError: embedding: id 7 at position [1, 0] is out of range; ids go from 0 to 4
-
-    HINT: `np.argwhere(mask)[0].tolist()` is the position of the first True of a mask of any shape.
     """
     try:
         tokens = np.asarray(ids)
@@ -108,19 +97,9 @@ def initial_weight(vocab_size: int, embedding_dim: int, init_type: str = "unifor
     ValueError
         If ``init_type`` is none of the four; it names them.
 
-    TODO: Draw the table by the recipe, as float32.
-
-    APPROACH:
-    1. `generator = default_generator()`; `generator.uniform(-bound, bound, size)` and
-       `generator.normal(0, sigma, size)` draw.
-    2. Choose bound or sigma by the table above.
-    3. An unknown recipe: ValueError that repeats `init_type` and lists INIT_TYPES.
-
     EXAMPLE:
     >>> initial_weight(1000, 64).shape, initial_weight(1000, 64).dtype
     ((1000, 64), dtype('float32'))
-
-    HINT: `astype(np.float32)` at the end; NumPy draws in float64.
     """
     generator = default_generator()
     size = (vocab_size, embedding_dim)
@@ -148,18 +127,9 @@ def scatter_add(gradient: Array, ids: Array, vocab_size: int) -> Array:
     Array
         Of shape (vocab_size, d), in the dtype of ``gradient``.
 
-    TODO: Add every row to its place, repeated ids included.
-
-    APPROACH:
-    1. Flatten: ids to (n,), the gradient to (n, d).
-    2. A table of zeros, with the gradient's dtype.
-    3. `np.add.at(table, ids, rows)`.
-
     EXAMPLE:
     >>> scatter_add(np.ones((2, 1)), np.array([3, 3]), 5).ravel()
     array([0., 0., 0., 2., 0.])
-
-    HINT: `gradient.reshape(-1, gradient.shape[-1])` flattens all axes but the last.
     """
     summed = np.zeros((vocab_size, gradient.shape[-1]), dtype=gradient.dtype)
     np.add.at(summed, ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1]))
@@ -183,19 +153,9 @@ def embedding_gradient(gradient: Array, ids: Array, vocab_size: int, padding_idx
     Array
         Of shape (vocab_size, d), in the dtype of ``gradient``.
 
-    TODO: Sum the groups of equal ids, put each sum into its row, clear the padding row.
-
-    APPROACH:
-    1. Flatten as before. No ids at all: a table of zeros.
-    2. `order = np.argsort(ids, kind="stable")`; a group starts at 0 and wherever a sorted id differs from the one before.
-    3. `np.add.reduceat(rows[order], starts, axis=0)` gives the sums, for the ids `sorted_ids[starts]`.
-    4. If there is a padding_idx, its row is zero.
-
     EXAMPLE:
     >>> embedding_gradient(np.ones((3, 1)), np.array([2, 0, 2]), 3).ravel()
     array([1., 0., 2.])
-
-    HINT: `np.flatnonzero(np.diff(sorted_ids)) + 1` are the starts after the first.
     """
     flat_ids, rows = ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1])
     summed = np.zeros((vocab_size, rows.shape[-1]), dtype=rows.dtype)
@@ -244,17 +204,9 @@ def make_manifest(table: Array, data: bytes, padding_idx: int | None) -> dict[st
         ``format``, ``version``, ``shape`` (a list), ``dtype`` (such as ``"float32"``), ``padding_idx`` and ``sha256``,
         the SHA-256 checksum of ``data`` in hexadecimal.
 
-    TODO: Fill the dictionary.
-
-    APPROACH:
-    1. FORMAT and FORMAT_VERSION are above.
-    2. `hashlib.sha256(data).hexdigest()`.
-
     EXAMPLE:
     >>> make_manifest(np.zeros((2, 3), np.float32), b"...", None)["shape"]
     [2, 3]
-
-    HINT: JSON knows lists and strings, not tuples and dtypes: `list(...)`, `str(...)`.
     """
     return {
         "format": FORMAT,
@@ -275,19 +227,9 @@ def read_table(data: bytes, manifest: Any) -> Array:
         With the reason: not a manifest of this format, a newer version, numbers that are damaged or belong to another
         manifest, a shape or dtype that is not the one promised.
 
-    TODO: Check format, version and checksum, read the array, check shape and dtype.
-
-    APPROACH:
-    1. `manifest` may be any JSON value; if it is no dict, or its "format" is not FORMAT: ValueError.
-    2. A "version" other than FORMAT_VERSION: ValueError that names both.
-    3. The checksum of `data` differs from "sha256": ValueError; the file is truncated, edited or another one.
-    4. `np.load(io.BytesIO(data), allow_pickle=False)`, then compare shape and dtype with the manifest.
-
     EXAMPLE:
     >>> read_table(b"x", {"format": "tinytorch.embedding", "version": 99})
     ValueError: embedding file: version 99, this program reads version 1
-
-    HINT: `manifest.get("sha256")` is None where the key is missing, and None is no checksum.
     """
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"embedding file: the manifest is not of the format {FORMAT}")
@@ -329,20 +271,10 @@ class Embedding(Module):
     ValueError
         If a size is not a positive whole number, ``padding_idx`` is no id, or ``init_type`` is unknown.
 
-    TODO: Fill in the three blanks.
-
-    APPROACH:
-    1. `__init__`: draw the table with `initial_weight`; if there is a padding_idx, set its row to zero; keep it all as
-       `self.weight`, a Parameter.
-    2. `forward`: `check_ids`, then the operation EMBEDDING through the door: `apply(EMBEDDING, self.weight, ids, ...)`.
-    3. `get_memory_usage`: the five numbers of its docstring.
-
     EXAMPLE:
     >>> layer = Embedding(vocab_size=100, embedding_dim=8)
     >>> layer([[1, 2, 3], [4, 5, 6]]).shape
     (2, 3, 8)
-
-    HINT: `padding_idx` 0 is an id like any other: compare with None, not with truth.
     """
 
     def __init__(
@@ -442,19 +374,10 @@ def sinusoidal_positions(max_seq_length: int, embedding_dim: int) -> Array:
         Of shape (max_seq_length, embedding_dim), float32: sine in the even columns, cosine in the odd ones. With an odd
         ``embedding_dim`` the last sine has no cosine beside it.
 
-    TODO: Compute the angles, then fill even and odd columns.
-
-    APPROACH:
-    1. Positions as a column, (max_seq_length, 1); the even column numbers 0, 2, 4, ... as a row.
-    2. `angles = positions / 10000 ** (even / embedding_dim)`, broadcast to (max_seq_length, number of even columns).
-    3. Even columns: sine of all angles. Odd columns: cosine of as many angles as there are odd columns.
-
     EXAMPLE:
     >>> sinusoidal_positions(2, 4)
     array([[0.        , 1.        , 0.        , 1.        ],
            [0.84147096, 0.5403023 , 0.00999983, 0.99995   ]], dtype=float32)
-
-    HINT: `table[:, 0::2]` are the even columns, `table[:, 1::2]` the odd ones; for odd d there is one odd column fewer.
     """
     positions = np.arange(max_seq_length)[:, None]
     angles = positions / 10000.0 ** (np.arange(0, embedding_dim, 2) / embedding_dim)
@@ -474,19 +397,9 @@ def check_sequence(name: str, x: Any, max_seq_length: int, embedding_dim: int) -
     TypeError
         If it holds whole numbers: ids go through an Embedding first.
 
-    TODO: Three checks, each with its own message.
-
-    APPROACH:
-    1. Not 2 or 3 axes: ValueError that names the shape that came and the two that fit.
-    2. `sequence.shape[-1]` is not embedding_dim: ValueError that names both widths.
-    3. `sequence.shape[-2]` is more than max_seq_length: ValueError that names both lengths.
-    Each message begins with `name`.
-
     EXAMPLE:
     >>> check_sequence("PositionalEncoding", zeros(9, 4), max_seq_length=8, embedding_dim=4)
     ValueError: PositionalEncoding: the sequence has length 9, at most 8 fit
-
-    HINT: A sequence of exactly max_seq_length fits.
     """
     sequence: Tensor = x if isinstance(x, Tensor) else Tensor(x)
     if sequence.dtype.kind != "f":
@@ -518,18 +431,9 @@ class PositionalEncoding(Module):
     pe : array
         The table, of shape (max_seq_length, embedding_dim), float32. It is saved with the model and not trained.
 
-    TODO: Fill in `forward`.
-
-    APPROACH:
-    1. `check_sequence`.
-    2. Add the first T rows of `self.pe` (T is the second axis from the right).
-    3. Send the sum through `self.dropout`.
-
     EXAMPLE:
     >>> PositionalEncoding(4)(zeros(2, 3, 4)).shape
     (2, 3, 4)
-
-    HINT: (B, T, d) + (T, d) broadcasts by itself.
     """
 
     def __init__(self, embedding_dim: int, max_seq_length: int = 5000, dropout: float = 0.0) -> None:
@@ -581,17 +485,9 @@ class LearnedPositionalEmbedding(Module):
     position_embedding : Embedding
         The table of positions, begun as GPT-2's (σ = 0.02).
 
-    TODO: Make the table in `__init__`, and use it in `forward`.
-
-    APPROACH:
-    1. An Embedding with max_seq_length rows, init_type "gpt2".
-    2. `check_sequence`, then look up the positions 0 to T - 1 and add.
-
     EXAMPLE:
     >>> LearnedPositionalEmbedding(16, 4)(zeros(2, 3, 4)).shape
     (2, 3, 4)
-
-    HINT: `np.arange(T)` are ids like any others.
     """
 
     def __init__(self, max_seq_length: int, embedding_dim: int) -> None:
@@ -610,18 +506,9 @@ class LearnedPositionalEmbedding(Module):
 class EmbeddingProfiler:
     """Measures what embeddings cost in time and memory. 1 MB is 1024² bytes.
 
-    TODO: Fill in the blank of `measure_lookup_performance`: the numbers for one batch and sequence length.
-
-    APPROACH:
-    1. `layer(ids)` is timed for you by `measure`: its `median_s` is in seconds, its `result` is the tensor.
-    2. Memory of ids and result: their arrays' `nbytes`.
-    3. The bandwidth counts what moves: the rows are read and written, so twice the output, by the time in seconds.
-
     EXAMPLE:
     >>> EmbeddingProfiler().measure_lookup_performance(Embedding(100, 8), [2], [4])["batch_2_seq_4"]["total_tokens"]
     8
-
-    HINT: 1 s = 1e3 ms = 1e6 µs.
     """
 
     def __init__(self, repeats: int = 5) -> None:

@@ -38,16 +38,9 @@ class Parameter(Tensor):
     TypeError
         If the numbers are not floating-point.
 
-    TODO: Let Tensor's own `__init__` do the work, with a gradient wanted.
-
-    APPROACH:
-    1. `super().__init__(...)` takes data, dtype and requires_grad.
-
     EXAMPLE:
     >>> Parameter([1.0, 2.0]).requires_grad
     True
-
-    HINT: Pass the dtype on: a float64 parameter is what gradient checks need.
     """
 
     __slots__ = ()
@@ -62,16 +55,9 @@ class Parameter(Tensor):
 def uniform_parameter(shape: tuple[int, ...], bound: float) -> Parameter:
     """A float32 parameter of numbers drawn evenly from [-bound, bound) by the default generator.
 
-    TODO: Draw the numbers and make them a Parameter.
-
-    APPROACH:
-    1. `default_generator()` is the generator that `manual_seed` sets; its `uniform(low, high, shape)` draws.
-
     EXAMPLE:
     >>> uniform_parameter((2, 3), 0.5).shape
     (2, 3)
-
-    HINT: Ask for the default generator inside the function, each time it is called.
     """
     return Parameter(default_generator().uniform(-bound, bound, shape))
 
@@ -90,21 +76,9 @@ class Module:
     TypeError
         If something that is neither a Parameter nor None is assigned in the place of a Parameter.
 
-    TODO: Fill in the two blanks, `__call__` and `register_buffer`.
-
-    APPROACH:
-    1. `__call__` hands everything it got to `forward`, and its answer back.
-    2. `register_buffer`: a name that is no identifier (`name.isidentifier()`), or that is an attribute already
-       (`hasattr`), is a KeyError that names it.
-    3. Then set the attribute to `as_array(array)`, and put the name into `self._buffers`, a tuple of names: make a new,
-       longer tuple.
-
     EXAMPLE:
     >>> layer = Module(); layer.register_buffer("mean", [0.0, 0.0]); layer.mean
     array([0., 0.], dtype=float32)
-
-    HINT: `setattr(self, name, value)` sets an attribute whose name is in a variable. `_buffers` begins as an empty
-    tuple that all modules share, so each module needs a new one of its own.
     """
 
     training: bool = True
@@ -215,18 +189,9 @@ def joined(path: str, name: str) -> str:
 def walk(module: Module, path: str = "") -> Iterator[tuple[str, Module]]:
     """``module`` itself, then every module below it, each with its path; a shared one under each of its paths.
 
-    TODO: Yield this module, then all that its children yield.
-
-    APPROACH:
-    1. `yield path, module`.
-    2. For each of `module.named_children()`, walk the child with the path `joined(path, name)`; `yield from` passes on
-       everything that another generator yields.
-
     EXAMPLE:
     >>> [path for path, _ in walk(Twice())]
     ['', 'left', 'right']
-
-    HINT: The call for a child is the same function: it does not matter how deep the tree is.
     """
     yield path, module
     for name, child in module.named_children():
@@ -236,18 +201,10 @@ def walk(module: Module, path: str = "") -> Iterator[tuple[str, Module]]:
 def without_repeats(pairs: Iterable[tuple[str, _Kind]]) -> Iterator[tuple[str, _Kind]]:
     """The (name, object) pairs whose object has not come before, in order.
 
-    TODO: Pass on a pair only if its object is new.
-
-    APPROACH:
-    1. Keep a set of the `id(...)` of every object seen so far.
-    2. If the id of this pair's object is not in it, add it and `yield` the pair.
-
     EXAMPLE:
     >>> a, b = [1], [1]
     >>> [name for name, _ in without_repeats([("x", a), ("y", b), ("z", a)])]
     ['x', 'y']
-
-    HINT: a and b are equal, and yet two objects: both stay.
     """
     seen_ids: set[int] = set()
     for name, thing in pairs:
@@ -259,17 +216,9 @@ def without_repeats(pairs: Iterable[tuple[str, _Kind]]) -> Iterator[tuple[str, _
 def parameters_of(module: Module) -> Iterator[tuple[str, Parameter]]:
     """Every parameter of ``module`` and of the modules below it, under each of its names.
 
-    TODO: For each module of the tree, yield its own parameters with their full names.
-
-    APPROACH:
-    1. `walk(module)` gives each path and module; `owned(part, Parameter)` the parameters that are attributes of it.
-    2. The full name is `joined(path, name)`.
-
     EXAMPLE:
     >>> [name for name, _ in parameters_of(Twice())]
     ['offset', 'left.weight', 'right.weight']
-
-    HINT: A module's own parameters come before those of its children, because that is the order of `walk`.
     """
     for path, part in walk(module):
         for name, parameter in owned(part, Parameter):
@@ -312,21 +261,9 @@ class Linear(Module):
     ValueError
         When called on an input whose last axis has another length than ``in_features``.
 
-    TODO: Fill in the two blanks: draw the parameters, and compute.
-
-    APPROACH:
-    1. `__init__`: `self.weight` and `self.bias` by `uniform_parameter`; without a bias, `self.bias` is None.
-    2. `forward`: if `x.shape[-1:]` is not `(self.in_features,)`, raise
-       `ValueError(f"{self!r}: expected {self.in_features} features on the last axis, got shape {x.shape}")`.
-    3. An input that does not have two axes becomes one that has: `x.reshape(-1, self.in_features)`.
-    4. The product with `self.weight.T`, plus the bias if there is one.
-    5. If you reshaped, give back the leading axes: `(*x.shape[:-1], self.out_features)`.
-
     EXAMPLE:
     >>> Linear(4, 8)(randn(2, 5, 4)).shape
     (2, 5, 8)
-
-    HINT: Use tensors all the way. A `.data` inside `forward` would give the right numbers, and no gradients later.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -344,9 +281,8 @@ class Linear(Module):
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"{self!r}: expected {self.in_features} features on the last axis, got shape {x.shape}")
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)  # (N, in_features)
-        mapped = rows @ self.weight.T  # (N, out_features)
-        if self.bias is not None:
-            mapped = mapped + self.bias
+        product = rows @ self.weight.T  # (N, out_features)
+        mapped = product if self.bias is None else product + self.bias
         return mapped if x.ndim == 2 else mapped.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
@@ -372,19 +308,9 @@ class ModuleList(Module):
     IndexError
         If an index is out of range.
 
-    TODO: Fill in `append` here, and `forward` in Sequential below.
-
-    APPROACH:
-    1. `append`: the position of the new module is `len(self)`. If it is no Module, raise
-       `TypeError(f"{type(self).__name__}: position {len(self)} should be a Module, got {type(module).__name__}")`.
-    2. Otherwise `setattr(self, ...)` under the position as a string; return self.
-    3. `Sequential.forward`: loop over `self`.
-
     EXAMPLE:
     >>> blocks = ModuleList([Linear(2, 2), Linear(2, 2)]); [name for name, _ in blocks.named_parameters()]
     ['0.weight', '0.bias', '1.weight', '1.bias']
-
-    HINT: An empty Sequential gives back what it gets.
     """
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
@@ -396,8 +322,8 @@ class ModuleList(Module):
         """Put a module at the end; returns the list."""
         position = len(self)
         if not isinstance(module, Module):
-            got = type(module).__name__
-            raise TypeError(f"{type(self).__name__}: position {position} should be a Module, got {got}")
+            intruder = type(module).__name__
+            raise TypeError(f"{type(self).__name__}: position {position} should be a Module, got {intruder}")
         setattr(self, str(position), module)
         return self
 
@@ -432,9 +358,10 @@ class Sequential(ModuleList):
 
     def forward(self, x: Any) -> Any:
         """``x`` through all modules, in order."""
-        for module in self:
-            x = module(x)
-        return x
+        carried = x
+        for stage in self:
+            carried = stage(carried)
+        return carried
 
     def __getitem__(self, key: int | slice) -> Any:
         return Sequential(*list(self)[key]) if isinstance(key, slice) else super().__getitem__(key)
@@ -462,16 +389,9 @@ def arrays_of(module: Module) -> Iterator[tuple[str, Array]]:
 def state_of(module: Module) -> dict[str, Array]:
     """A copy of every parameter and buffer of ``module``, under each of its names.
 
-    TODO: A dictionary of copies.
-
-    APPROACH:
-    1. `arrays_of(module)` gives names and arrays; `.copy()` each.
-
     EXAMPLE:
     >>> state_of(Scale(2.0))
     {'weight': array([2.], dtype=float32)}
-
-    HINT: Without the copy, training goes on inside the state that you saved.
     """
     return {name: array.copy() for name, array in arrays_of(module)}
 
@@ -499,25 +419,11 @@ def load_state(module: Module, state: Mapping[str, Any], strict: bool = True) ->
     TypeError
         If ``state`` is no mapping, or holds something other than numbers.
 
-    TODO: Collect all problems; if there are any, raise; only then write.
-
-    APPROACH:
-    1. `missing`: the names in `targets` that are not in `given`. `unexpected`: the other way round.
-    2. `problems`, a list of lines: if strict, one line for each list of names that is not empty
-       (`f"missing: {', '.join(missing)}"`, and the same for unexpected). Always one line for each name that both have
-       with different shapes: `f"{name}: the module has shape {...}, the state {...}"`.
-    3. If there are problems, raise a RuntimeError with all of them.
-    4. Write into each array that has a value (`array[...] = value` keeps array and dtype), and return
-       `IncompatibleKeys(missing, unexpected)`.
-
     EXAMPLE:
     >>> load_state(Scale(2.0), {"weight": [1.0, 2.0], "b": 0.0})
     RuntimeError: the state does not fit Scale:
       unexpected: b
       weight: the module has shape (1,), the state (2,)
-
-    HINT: `array = value` would only give the value another name. And compare shapes before anything is written: NumPy
-    would broadcast (1,) into (10,) without a word.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"load_state_dict: expected a dictionary of arrays by name, got {type(state).__name__}")
@@ -528,16 +434,16 @@ def load_state(module: Module, state: Mapping[str, Any], strict: bool = True) ->
             raise TypeError(f"load_state_dict: {name} should hold numbers, it holds dtype {value.dtype}")
     missing = [name for name in targets if name not in given]
     unexpected = [name for name in given if name not in targets]
-    problems = []
+    misfits = []
     if strict and missing:
-        problems.append(f"missing: {', '.join(missing)}")
+        misfits.append(f"missing: {', '.join(missing)}")
     if strict and unexpected:
-        problems.append(f"unexpected: {', '.join(unexpected)}")
+        misfits.append(f"unexpected: {', '.join(unexpected)}")
     for name, array in targets.items():
         if name in given and given[name].shape != array.shape:
-            problems.append(f"{name}: the module has shape {array.shape}, the state {given[name].shape}")
-    if problems:
-        raise RuntimeError("\n  ".join([f"the state does not fit {type(module).__name__}:", *problems]))
+            misfits.append(f"{name}: the module has shape {array.shape}, the state {given[name].shape}")
+    if misfits:
+        raise RuntimeError("\n  ".join([f"the state does not fit {type(module).__name__}:", *misfits]))
     for name, array in targets.items():
         if name in given:
             array[...] = given[name]
@@ -547,16 +453,9 @@ def load_state(module: Module, state: Mapping[str, Any], strict: bool = True) ->
 def set_mode(module: Module, training: bool) -> None:
     """Set ``training`` on ``module`` and on every module below it.
 
-    TODO: Tell every module of the tree.
-
-    APPROACH:
-    1. `walk(module)` visits them all.
-
     EXAMPLE:
     >>> net = Sequential(Dropout()); set_mode(net, False); net[0].training
     False
-
-    HINT: The module itself is the first that `walk` gives.
     """
     for _, visited in walk(module):
         visited.training = training
@@ -582,21 +481,9 @@ class Dropout(Module):
     TypeError
         When called in training on numbers that are not floating-point.
 
-    TODO: Fill in the blank of `forward`: the mask, and the product with it.
-
-    APPROACH:
-    1. In evaluation mode or with p = 0, return x.
-    2. `keep = 1 - self.p`; a number is kept where a draw from `default_generator().random(...)`, evenly from [0, 1), is
-       smaller than keep.
-    3. The mask holds 1/keep where a number is kept, and 0 elsewhere, in the dtype of x. With p = 1 nothing is kept: see
-       that 1/0 is never computed.
-    4. Return x times the mask.
-
     EXAMPLE:
     >>> _ = manual_seed(0); Dropout(0.5)(Tensor([1.0, 1.0, 1.0, 1.0]))
     Tensor([0., 2., 2., 2.])
-
-    HINT: `array_of_booleans.astype(x.dtype)` turns False and True into 0 and 1.
     """
 
     def __init__(self, p: float = 0.5) -> None:

@@ -97,18 +97,9 @@ def quantile(values: Sequence[float], q: float) -> float:
     ValueError
         If there are no values, or ``q`` is not between 0 and 1.
 
-    TODO: Sort, find the position, interpolate between its two neighbours. `values` stays as it is.
-
-    APPROACH:
-    1. A sorted copy.
-    2. The position is `q` times the last index; its whole part is the index of the lower neighbour.
-    3. The lower neighbour, plus the rest of the position times the step to the upper neighbour.
-
     EXAMPLE:
     >>> quantile([4.0, 1.0, 3.0, 2.0], 0.5)
     2.5
-
-    HINT: At q = 1 the lower neighbour is the last value, and there is no upper one: use the last value twice.
     """
     if len(values) == 0:
         raise ValueError("quantile: there are no values")
@@ -150,19 +141,9 @@ def call_times(function: Callable[[], Any], repeats: int) -> list[float]:
     A sample that would be shorter than ``SHORTEST_SAMPLE_S`` is made of many calls, and gives their mean. The garbage
     collector is off meanwhile.
 
-    TODO: Warm up, find how many calls make a sample, take the samples, and return seconds per call.
-
-    APPROACH:
-    1. Call the function once, unmeasured; the rest goes into `with collector_off():`.
-    2. Time one call with `elapsed`. While that is shorter than SHORTEST_SAMPLE_S, double the calls and time again.
-    3. The sample that was long enough is your first: take `repeats - 1` more with as many calls.
-    4. Divide each by the number of calls.
-
     EXAMPLE:
     >>> len(call_times(lambda: 1 + 1, repeats=3))
     3
-
-    HINT: A slow function must be called `1 + repeats` times and not once more, so do not throw the first sample away.
     """
     function()
     with collector_off():
@@ -200,18 +181,9 @@ def peak_memory(function: Callable[[], Any]) -> tuple[Any, int]:
 
     Counted is what Python and NumPy allocate; buffers that compiled libraries take for themselves are not seen.
 
-    TODO: Look at the memory before and after the call, inside `with tracing():`.
-
-    APPROACH:
-    1. `tracemalloc.get_traced_memory()` returns two numbers: the bytes held now, and the most since tracing began.
-    2. Before the call the first number matters, after it the second.
-    3. Return the result of the call and the difference.
-
     EXAMPLE:
     >>> result, peak = peak_memory(lambda: np.ones(1_000_000)); peak // 1_000_000
     8
-
-    HINT: Tracing may have been on before you came, so what is held before the call need not be 0.
     """
     with tracing():
         held, _ = tracemalloc.get_traced_memory()
@@ -265,18 +237,9 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, **kwargs
     Exception
         Whatever ``function`` raises; garbage collector and tracemalloc are as before then.
 
-    TODO: Put the parts together.
-
-    APPROACH:
-    1. `partial(function, *args, **kwargs)` is a function without arguments, as your parts want it.
-    2. Times first, memory in a call of its own: counting memory slows a function down.
-    3. The spread is the distance between the quantiles at 0.75 and 0.25.
-
     EXAMPLE:
     >>> print(measure(np.ones, 1_000_000))
     150 µs (spread 16 µs), peak 8.0 MB
-
-    HINT: `Measurement(...)` takes the four values in the order of its fields.
     """
     if not callable(function):
         raise TypeError(

@@ -46,19 +46,9 @@ def as_array(data: Any, dtype: DTypeLike | None = None) -> Array:
     TypeError
         If ``data`` is not made of numbers or booleans.
 
-    TODO: Apply the rule to `array` and return the result, which must not share memory with `data`.
-
-    APPROACH:
-    1. If a dtype is given, use it.
-    2. Otherwise look at `array.dtype`: np.float64 gives np.float32; a signed integer type (`array.dtype.kind == "i"`)
-       gives np.int64; anything else keeps its dtype.
-    3. Convert with `array.astype(...)`, which copies.
-
     EXAMPLE:
     >>> as_array([1.5, 2]).dtype, as_array([1, 2]).dtype, as_array([1, 2], np.float64).dtype
     (dtype('float32'), dtype('int64'), dtype('float64'))
-
-    HINT: np.asarray on an array returns that very array, so "nothing to convert" still needs a copy.
     """
     try:
         array = np.asarray(data)
@@ -92,20 +82,11 @@ class Tensor:
     TypeError
         If ``requires_grad`` is set and the numbers are not floating-point.
 
-    TODO: Fill in the two blanks: `__init__` sets four attributes, `item` returns a Python number.
-
-    APPROACH:
-    1. `__init__`: `data` by the dtype rule; `requires_grad` through its setter below (which checks it); `grad` None.
-    2. `item`: a tensor of any shape with exactly one number returns it (NumPy's `.item()` does that); any other size
-       raises a ValueError that names the shape.
-
     EXAMPLE:
     >>> t = Tensor([[1.5, 2.0]]); t.shape, t.dtype, t.size
     ((1, 2), dtype('float32'), 2)
     >>> Tensor([[3.0]]).item()
     3.0
-
-    HINT: The setter of `requires_grad` looks at `self.data`, so set `data` first.
     """
 
     __slots__ = ("__weakref__", "_node", "_requires_grad", "data", "grad")
@@ -444,21 +425,9 @@ def apply(op: Op, *inputs: Any, **attrs: Any) -> Tensor:
     Tensor
         The result; float64 only if one of the input tensors is, or if ``attrs`` holds a ``dtype``.
 
-    TODO: Compute the result, keep float64 out, wrap it and tell the recorder.
-
-    APPROACH:
-    1. `arrays`: for each input its `.data` if it is a Tensor, else `_plain(x)`.
-    2. `result = np.asarray(op.forward(*arrays, **attrs))`.
-    3. If the result is float64, but no input is a *Tensor* of float64 and there is no "dtype" in `attrs`, make it
-       float32. (`result.dtype == FLOAT64`: two dtypes are compared faster than a dtype and the type np.float64.)
-    4. `out = Tensor._wrap(result)`; if `_recorder` is set, call it with (op, inputs, arrays, attrs, out).
-
     EXAMPLE:
     >>> apply(Op("double", lambda x: x + x), Tensor([1.0, 2.0]))
     Tensor([2., 4.])
-
-    HINT: `inputs` holds what the caller passed, tensors included; `arrays` is what the operation saw. The recorder
-    wants both.
     """
     arrays = [x.data if isinstance(x, Tensor) else _plain(x) for x in inputs]
     result = np.asarray(op.forward(*arrays, **attrs))
@@ -487,18 +456,9 @@ def broadcast_shape(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[
     ValueError
         If two lengths differ and neither is 1; it names the operation, the shapes and the lengths.
 
-    TODO: Walk both shapes from the right and collect the length of each axis of the result.
-
-    APPROACH:
-    1. Pad the shorter shape with 1s on the left, so that both have the same number of axes.
-    2. For each pair of lengths: equal, take it; one of them is 1, take the other; else raise ValueError
-       `f"{name}: shapes {a} and {b} do not broadcast: lengths {m} and {n} differ"`.
-
     EXAMPLE:
     >>> broadcast_shape("add", (2, 1), (3,))
     (2, 3)
-
-    HINT: A length of 0 is a length: (1,) with (0,) gives (0,), so max() is not the answer.
     """
     axes = max(len(a), len(b))
     padded_a, padded_b = (1,) * (axes - len(a)) + a, (1,) * (axes - len(b)) + b
@@ -577,21 +537,11 @@ def matmul_forward(x: Array, y: Array) -> Array:
     ValueError
         If an input has no axes, if the inner dimensions differ, or if the batch axes do not broadcast.
 
-    TODO: Check, with clear errors, then call np.matmul.
-
-    APPROACH:
-    1. An input of shape () (`np.ndim(...) == 0`): ValueError that says matmul needs at least one axis and suggests `*`.
-    2. The inner dimensions are `x.shape[-1]` and `y.shape[-2]` (for a 1-D y: `y.shape[0]`). If they differ, raise
-       `f"matmul: {x.shape} @ {y.shape}: inner dimensions {k} and {n} differ"`.
-    3. `broadcast_shape` on all but the last two axes explains batches that do not fit.
-
     EXAMPLE:
     >>> matmul_forward(np.ones((2, 3)), np.ones((4, 5)))
     Traceback (most recent call last):
     ...
     ValueError: matmul: (2, 3) @ (4, 5): inner dimensions 3 and 4 differ
-
-    HINT: `y.shape[-2:][0]` is the inner length for 1-D and 2-D alike.
     """
     if np.ndim(x) == 0 or np.ndim(y) == 0:
         raise ValueError(f"matmul: {np.shape(x)} @ {np.shape(y)}: each side needs at least one axis; to scale, use *")
@@ -625,17 +575,9 @@ MIN = reduction("min", np.min)
 def reduced_size(shape: tuple[int, ...], axis: Axis) -> int:
     """How many numbers of a tensor of this shape are folded into one by reducing over ``axis``.
 
-    TODO: Multiply the lengths of the axes that disappear.
-
-    APPROACH:
-    1. `axis` None means all axes; a single int means that one; else it is a tuple. Negative axes count from the end.
-    2. `math.prod` multiplies; the product of nothing is 1.
-
     EXAMPLE:
     >>> reduced_size((2, 3, 4), (0, -1))
     8
-
-    HINT: `shape[-1]` already understands negative axes.
     """
     if axis is None:
         return math.prod(shape)
@@ -645,17 +587,9 @@ def reduced_size(shape: tuple[int, ...], axis: Axis) -> int:
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean of ``x`` over ``axis`` (all axes by default).
 
-    TODO: The sum over the axis, divided by how many numbers went into it.
-
-    APPROACH:
-    1. `x.sum(...)` with both arguments passed on.
-    2. Divide by `reduced_size`.
-
     EXAMPLE:
     >>> mean(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     Tensor([2., 3.])
-
-    HINT: Stay with tensors: `.data` would leave by the window, and nobody could take notes.
     """
     return x.sum(axis, keepdims) / reduced_size(x.shape, axis)
 
@@ -663,17 +597,9 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The variance of ``x`` over ``axis``: mean squared deviation, divided by n - ``correction``.
 
-    TODO: Sum the squared deviations from the mean and divide.
-
-    APPROACH:
-    1. `deviation = x - mean`, where the mean keeps its axes so that it broadcasts.
-    2. The sum of `deviation * deviation` over the axis, divided by `reduced_size - correction`.
-
     EXAMPLE:
     >>> var(Tensor([1.0, 2.0, 3.0])), var(Tensor([1.0, 2.0, 3.0]), correction=0)
     (Tensor(1.), Tensor(0.6666667))
-
-    HINT: Without keepdims the mean of (2, 3) over axis 1 is (2,), which does not line up with (2, 3).
     """
     deviation = x - mean(x, axis, keepdims=True)
     return (deviation * deviation).sum(axis, keepdims) / (reduced_size(x.shape, axis) - correction)
@@ -682,17 +608,9 @@ def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 
 def c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """The strides, in bytes, of an array of this shape in C order: neighbours along the last axis lie together.
 
-    TODO: Work from the last axis to the first.
-
-    APPROACH:
-    1. The last axis jumps `itemsize` bytes.
-    2. Each axis before jumps the stride of the next axis times that axis' length.
-
     EXAMPLE:
     >>> c_strides((2, 3, 4), 4)
     (48, 16, 4)
-
-    HINT: The stride of an axis is `itemsize` times the product of the lengths to its right.
     """
     return tuple(itemsize * math.prod(shape[place + 1 :]) for place in range(len(shape)))
 
@@ -727,17 +645,9 @@ def axis_in_range(name: str, axis: int, ndim: int) -> int:
 def swapped_axes(ndim: int, axis0: int, axis1: int) -> list[int]:
     """The order of axes in which two have changed places.
 
-    TODO: Start from 0, 1, 2, ... and swap two entries.
-
-    APPROACH:
-    1. Make both axes non-negative with `axis_in_range("transpose", ...)`.
-    2. Swap the two entries of `list(range(ndim))`.
-
     EXAMPLE:
     >>> swapped_axes(4, 1, -1)
     [0, 3, 2, 1]
-
-    HINT: `a[i], a[j] = a[j], a[i]` swaps.
     """
     first, second = axis_in_range("transpose", axis0, ndim), axis_in_range("transpose", axis1, ndim)
     order = list(range(ndim))
@@ -753,18 +663,9 @@ def squeezed_shape(shape: tuple[int, ...], axis: Axis = None) -> tuple[int, ...]
     ValueError
         If an axis that is named has a length other than 1.
 
-    TODO: Decide which axes go, check them, and leave them out.
-
-    APPROACH:
-    1. `axis` None: every axis of length 1. An int or a tuple: those, made non-negative by `axis_in_range`.
-    2. If a named axis has another length, raise ValueError
-       `f"squeeze: axis {one} of shape {shape} has length {n}, not 1"`.
-
     EXAMPLE:
     >>> squeezed_shape((1, 3, 1)), squeezed_shape((1, 3, 1), -1)
     ((3,), (1, 3))
-
-    HINT: Build the result in one go from the axes that stay.
     """
     if axis is None:
         return tuple(length for length in shape if length != 1)
@@ -778,17 +679,9 @@ def squeezed_shape(shape: tuple[int, ...], axis: Axis = None) -> tuple[int, ...]
 def expanded_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     """``shape`` with a length of 1 put in, so that it stands at ``axis`` of the result.
 
-    TODO: Put a 1 at the right place.
-
-    APPROACH:
-    1. The result has `len(shape) + 1` axes; make `axis` non-negative with `axis_in_range("expand_dims", ...)` for that.
-    2. What stands before it, the 1, what stands after it.
-
     EXAMPLE:
     >>> expanded_shape((2, 3), 0), expanded_shape((2, 3), -1)
     ((1, 2, 3), (2, 3, 1))
-
-    HINT: -1 means the last axis of the *result*.
     """
     spot = axis_in_range("expand_dims", axis, len(shape) + 1)
     return (*shape[:spot], 1, *shape[spot:])
@@ -831,18 +724,10 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     ValueError
         If there are none, or if their shapes differ; it names them.
 
-    TODO: Give every tensor the new axis, then join along it.
-
-    APPROACH:
-    1. If the shapes differ, raise ValueError `f"stack: shapes differ: {shapes}"`, with the list of shapes.
-    2. `expand_dims(axis)` on each, then `concatenate` along that axis.
-
     EXAMPLE:
     >>> stack([Tensor([1.0, 2.0]), Tensor([3.0, 4.0])], axis=1)
     Tensor([[1., 3.],
             [2., 4.]])
-
-    HINT: `len(set(shapes)) > 1` tells whether they differ.
     """
     shapes = [tensor.shape for tensor in tensors]
     if len(set(shapes)) > 1:
@@ -863,21 +748,9 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     ValueError
         If the lengths in the list do not make up the axis, or a single length is not positive.
 
-    TODO: Work out the lengths, then slice.
-
-    APPROACH:
-    1. `length = x.shape[axis_in_range("split", axis, x.ndim)]`.
-    2. An int: pieces of that length until the axis is used up; not positive: ValueError that names it.
-       A list: if one is negative, or they do not add up to the axis, raise ValueError
-       `f"split: lengths {list(size)} do not make up axis {axis} of length {length}"`.
-    3. Each piece is `x[(slice(None),) * axis + (slice(start, stop),)]`, with `axis` non-negative.
-
     EXAMPLE:
     >>> [piece.shape for piece in split(Tensor(np.zeros((5, 2))), 2)]
     [(2, 2), (2, 2), (1, 2)]
-
-    HINT: Slices may run past the end, so the last, shorter piece needs no care. For a list, `itertools.accumulate`
-    gives the places where the pieces end, and `pairwise` walks over neighbours.
     """
     place = axis_in_range("split", axis, x.ndim)
     length = x.shape[place]
@@ -904,17 +777,9 @@ def default_generator() -> np.random.Generator:
 def manual_seed(seed: int) -> np.random.Generator:
     """Start the default generator anew, so that what follows can be repeated; returns it.
 
-    TODO: Put a new generator with this seed in the place of `_generator`.
-
-    APPROACH:
-    1. `global _generator`, since a function that assigns makes a local name otherwise.
-    2. `np.random.default_rng(seed)`, kept and returned.
-
     EXAMPLE:
     >>> a = manual_seed(1).normal(); b = manual_seed(1).normal(); a == b
     True
-
-    HINT: `default_generator()` must return the new one afterwards.
     """
     global _generator
     _generator = np.random.default_rng(seed)
@@ -929,17 +794,9 @@ def randn(
 ) -> Tensor:
     """A tensor of numbers drawn from the normal distribution with mean 0 and variance 1, float32 by default.
 
-    TODO: Draw from the generator that is given, else from the default one.
-
-    APPROACH:
-    1. `_as_shape(shape)` lets `randn(2, 3)` and `randn((2, 3))` mean the same.
-    2. `standard_normal(...)` of the generator, then `Tensor` with dtype and requires_grad.
-
     EXAMPLE:
     >>> _ = manual_seed(0); randn(2, 3).shape
     (2, 3)
-
-    HINT: Ask `default_generator()` inside the function: a default argument would keep the generator of long ago.
     """
     source = generator if generator is not None else default_generator()
     return Tensor(source.standard_normal(_as_shape(shape)), dtype, requires_grad)

@@ -99,24 +99,12 @@ class CharTokenizer:
     ValueError
         If a character occurs twice.
 
-    TODO: Fill in the three blanks.
-
-    APPROACH:
-    1. `fit`: `_set_vocabulary` with the distinct characters of the text, sorted so that the ids do not depend on
-       chance.
-    2. `encode`: look each character up in `char_to_id`; one that is not there is `unk_id`. With `add_special_tokens`,
-       put `bos_id` before and `eos_id` after.
-    3. `decode`: the ids come checked. Join `vocab[id]` for all of them. With `skip_special_tokens`, leave out PAD,
-       BOS and EOS, and show "\\ufffd" (the sign for a lost character) for UNK.
-
     EXAMPLE:
     >>> tokenizer = CharTokenizer("abc")
     >>> tokenizer.encode("cab!", add_special_tokens=True)
     [2, 6, 4, 5, 1, 3]
     >>> tokenizer.decode([2, 6, 4, 5, 1, 3])
     'cab�'
-
-    HINT: `dict.get` takes a second argument: what to return for a key that is missing.
     """
 
     pad_id, unk_id, bos_id, eos_id = range(len(SPECIAL_TOKENS))
@@ -186,19 +174,10 @@ def pad_batch(sequences: Sequence[Sequence[int]], pad_id: int, length: int | Non
     length
         The length of a row: longer sequences are cut there. By default that of the longest sequence.
 
-    TODO: Make an array full of `pad_id`, and write each sequence into its row.
-
-    APPROACH:
-    1. Find the length: the longest sequence's, unless one is given (there may be no sequence at all: then it is 0).
-    2. np.full with that shape, pad_id and dtype=np.int64.
-    3. Write as many ids of each sequence into its row as there is room for.
-
     EXAMPLE:
     >>> pad_batch([[5, 6, 7], [8]], pad_id=0)
     array([[5, 6, 7],
            [8, 0, 0]])
-
-    HINT: `ids[:length]` is the whole list if it is shorter than `length`.
     """
     if length is None:
         length = max(map(len, sequences), default=0)
@@ -214,17 +193,9 @@ Pair = tuple[int, int]
 def count_pairs(ids: Sequence[int]) -> dict[Pair, int]:
     """How often each pair of neighbours occurs in ``ids``, overlapping ones included.
 
-    TODO: Return a dict from each pair (a tuple of two ids) to its count.
-
-    APPROACH:
-    1. Go over the neighbours: `pairwise(ids)` gives them one by one.
-    2. Count them; collections.Counter does it in C.
-
     EXAMPLE:
     >>> count_pairs([1, 2, 1, 2, 3])
     {(1, 2): 2, (2, 1): 1, (2, 3): 1}
-
-    HINT: `ids` with fewer than two tokens has no pair: the dict is empty.
     """
     return dict(Counter(pairwise(ids)))
 
@@ -234,17 +205,9 @@ def merge_pair(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
 
     Occurrences do not overlap: in [1, 1, 1], the pair (1, 1) is replaced once, at the start.
 
-    TODO: Copy `ids` to a new list, putting `new_id` where the pair stands.
-
-    APPROACH:
-    1. Walk over `ids` with an index.
-    2. If the pair stands here, append new_id and step over both; else append the id and step by one.
-
     EXAMPLE:
     >>> merge_pair([1, 2, 3, 1, 2], (1, 2), 9)
     [9, 3, 9]
-
-    HINT: The last id has no right neighbour: check before you look at `ids[i + 1]`.
     """
     shorter = []
     i, last = 0, len(ids) - 1
@@ -289,8 +252,6 @@ def unicode_category(character: str) -> str:
 def shadow(character: str) -> str:
     """What stands for ``character`` while text is cut: an ASCII character of the same class.
 
-    TODO: Return the character that the table gives.
-
     | character | its shadow |
     |---|---|
     | the control characters "\\x1c" to "\\x1f" | ! |
@@ -300,13 +261,9 @@ def shadow(character: str) -> str:
     | white space (`str.isspace`) | a newline |
     | anything else | ! |
 
-    APPROACH: Follow the table from top to bottom; the first line that fits decides.
-
     EXAMPLE:
     >>> [shadow(character) for character in "x 7é½\\u00a0€"]
     ['x', ' ', '7', 'A', '0', '\\n', '!']
-
-    HINT: `character.isascii()`; and characters compare with `<=` by their code points.
     """
     if character.isascii():
         return "!" if "\x1c" <= character <= "\x1f" else character
@@ -390,23 +347,12 @@ class PairIndex:
     where
         The positions in ``words`` of the words that hold a pair (or once did).
 
-    TODO: Write `merge`.
-
-    APPROACH, for each word number in `self.where.get(pair, ())`:
-    1. Take the pairs of the old word off `self.counts`: subtract `self.times[number]` for each pair of neighbours.
-    2. Put the merged word in its place, with `merge_pair`.
-    3. Count the pairs of the new word: add `self.times[number]` for each. Those that hold `new_id` are new: note the
-       word's number in `self.where`, and the pair in `created`.
-
     EXAMPLE:
     >>> index = PairIndex({b"then": 7})
     >>> index.merge((116, 104), 256)
     {(256, 101)}
     >>> index.words[0], index.counts[116, 104], index.counts[256, 101], index.counts[101, 110]
     ([256, 101, 110], 0, 7, 7)
-
-    HINT: A pair that comes twice in a word counts twice. `dict.get(key, 0)` and `dict.setdefault(key, set())` help
-    with keys that are not there yet.
     """
 
     def __init__(self, word_counts: Mapping[bytes, int]) -> None:
@@ -440,20 +386,9 @@ def train_merges(word_counts: Mapping[bytes, int], num_merges: int) -> dict[Pair
     The most frequent pair is merged first; among equals, the smallest pair. Training ends early when no pair occurs
     twice. (Sennrich, Haddow and Birch 2016, https://arxiv.org/abs/1508.07909)
 
-    TODO: Write the loop that takes the best pair from the heap, until there are `num_merges` merges or no more pairs.
-
-    APPROACH:
-    1. Pop (-count, pair). If that count is not `index.counts[pair]`, the entry is old: push the pair again with its
-       true count, and begin the next round.
-    2. If the count is less than 2, training is over.
-    3. The new id is 256 plus the number of merges so far. Note it in `merges`, and let the index merge.
-    4. Push every pair that this created.
-
     EXAMPLE:
     >>> train_merges({b"abc": 5, b"bc": 4}, 2)
     {(98, 99): 256, (97, 256): 257}
-
-    HINT: A pair whose count has fallen to 0 may be pushed again; it only has to end the training when it is the best.
     """
     index = PairIndex(word_counts)
     heap = [(-count, pair) for pair, count in index.counts.items()]
@@ -477,20 +412,9 @@ def merge_ids(ids: Iterable[int], merges: Mapping[Pair, int]) -> list[int]:
 
     Takes O(n log n) steps for n ids. Each merge must join ids that are smaller than its new id.
 
-    TODO: Write the loop that takes merges off the heap until it is empty.
-
-    APPROACH:
-    1. Pop (new_id, i), and let j be `right[i]`.
-    2. If the merge of (tokens[i], tokens[j]) is not new_id (any more), the entry is old: go on with the next.
-    3. Put new_id at i and -1 at j, and take j out of the ring: after i comes what came after j, and that one's left
-       neighbour is i.
-    4. `offer` the two new pairs: the one that begins at `left[i]`, and the one that begins at i.
-
     EXAMPLE:
     >>> merge_ids(b"then", {(116, 104): 256, (256, 101): 257})
     [257, 110]
-
-    HINT: `merges.get(...)` gives None for a pair that has no merge, and None is not new_id.
     """
     tokens = [*ids, -1]
     end = len(tokens) - 1
@@ -523,19 +447,10 @@ def byte_to_unicode() -> dict[int, str]:
 
     (``bytes_to_unicode`` in openai/gpt-2, encoder.py)
 
-    TODO: Return a dict with 256 entries from byte to character: the visible bytes first, then the others.
-
-    APPROACH:
-    1. The visible bytes are those from "!" to "~", from "¡" to "¬", and from "®" to "ÿ": each stands for the
-       character with its own number, `chr(byte)`.
-    2. The other bytes, in ascending order, get chr(256), chr(257), ...
-
     EXAMPLE:
     >>> table = byte_to_unicode()
     >>> table[ord("A")], table[0], table[ord(" ")]
     ('A', 'Ā', 'Ġ')
-
-    HINT: A range includes its last character: range(ord("!"), ord("~") + 1).
     """
     spans = [("!", "~"), ("¡", "¬"), ("®", "ÿ")]
     table = {byte: chr(byte) for first, last in spans for byte in range(ord(first), ord(last) + 1)}
@@ -579,16 +494,6 @@ class BPETokenizer:
     TypeError
         If ``special_tokens`` is a single str.
 
-    TODO: Fill in the four blanks.
-
-    APPROACH:
-    1. `_encode_piece`: return what the cache has. Otherwise take the piece's bytes (UTF-8), look up the id of each in
-       `self._byte_ids`, apply `merge_ids`, and keep the result in the cache if there is room.
-    2. `encode`: `_split_special` cuts out the allowed special tokens; each of them is one id. Any other part goes
-       through `pretokenize`, and each piece through `_encode_piece`.
-    3. `decode_bytes`: the ids come checked. Join their entries in `self.vocab`.
-    4. `decode`: the bytes as text, with U+FFFD for what is not UTF-8.
-
     EXAMPLE:
     >>> tokenizer = BPETokenizer([(116, 104), (256, 101)], ["<|endoftext|>"])
     >>> tokenizer.encode("then")
@@ -597,8 +502,6 @@ class BPETokenizer:
     [257, 258]
     >>> tokenizer.decode([257, 195])
     'the�'
-
-    HINT: `list.extend` adds many ids at once; `b"".join` joins bytes.
     """
 
     def __init__(

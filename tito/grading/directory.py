@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from tito.atomic import write_atomically
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.grading.config import CONFIG_FILE, CONFIG_TEXT
+from tito.newfolder import new_folder
 from tito.source import grade_info, read_notebook
 
 if TYPE_CHECKING:
@@ -41,28 +41,14 @@ class Directory:
         Raises
         ------
         TitoError
-            If ``root`` is not an empty or new folder, or the course is a student's workspace. Nothing is left behind.
+            If ``root`` is not a new or empty folder, or a source cannot be read; nothing is left behind.
         """
-        if course.is_workspace:
-            raise TitoError(
-                "a student's workspace has no sources to make assignments of",
-                place=str(course.root),
-                next_step="run this in the author's tree of the course",
-            )
-        _check_free(root)
-        notebooks = {module: _source_text(module) for module in course.modules}
-        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-        try:
-            temporary.chmod(0o755)
-            (temporary / CONFIG_FILE).write_text(CONFIG_TEXT.format(tree=str(course.root)), encoding="utf-8")
-            shutil.copyfile(_README, temporary / "README.md")
-            for module, text in notebooks.items():
-                _write_source(temporary, module, text)
-            (temporary / "submitted").mkdir()
-            os.replace(temporary, root)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        with new_folder(course, root) as folder:
+            (folder / CONFIG_FILE).write_text(CONFIG_TEXT.format(tree=str(course.root)), encoding="utf-8")
+            shutil.copyfile(_README, folder / "README.md")
+            for module in course.modules:
+                _write_source(folder, module)
+            (folder / "submitted").mkdir()
         return cls.open(root)
 
     @classmethod
@@ -150,7 +136,7 @@ class Directory:
 
     def refresh(self, module: Module) -> None:
         """Write ``module``'s notebook into ``source/`` again, as its source is now."""
-        _write_source(self.root, module, _source_text(module))
+        _write_source(self.root, module)
 
     def submission(self, module: Module, student: str) -> Path:
         """The folder that ``student`` handed in."""
@@ -175,23 +161,10 @@ def grade_ids(notebook: NotebookNode) -> list[str]:
     return [info["grade_id"] for cell in notebook.cells if "grade_id" in (info := grade_info(cell))]
 
 
-def _check_free(root: Path) -> None:
-    if not root.parent.is_dir():
-        raise TitoError("the folder above does not exist", place=str(root.parent), next_step="make it first")
-    if root.is_dir() and any(root.iterdir()):
-        raise TitoError("the folder is not empty", place=str(root), next_step="name a new folder, or an empty one")
-    if root.exists() and not root.is_dir():
-        raise TitoError("this is a file, not a folder", place=str(root), next_step="name a new folder")
-
-
-def _source_text(module: Module) -> str:
+def _write_source(root: Path, module: Module) -> None:
     import nbformat
 
-    return str(nbformat.writes(read_notebook(module))) + "\n"
-
-
-def _write_source(root: Path, module: Module, text: str) -> None:
     # notebooks only: nbgrader copies every other file it finds here to the students
     folder = root / "source" / module.slug
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / module.notebook.name, text)
+    write_atomically(folder / module.notebook.name, nbformat.writes(read_notebook(module)) + "\n")
