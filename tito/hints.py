@@ -22,7 +22,7 @@ def rungs(pristine: NotebookNode, exercise: str, function: str) -> list[str]:
     for text in (documented.get(function, ""), *documented.values()):
         sections = _sections(text)
         if "HINT" in sections:
-            return [f"{name}: {sections[name]}" for name in _LADDER if name in sections]
+            return [f"{name}\n{sections[name]}" for name in _LADDER if name in sections]
     return []
 
 

@@ -21,6 +21,8 @@ _STOPPED = ("timeout", "output limit", "died")
 _STUB = "raise NotImplementedError()"  # what nbgrader leaves of a solution
 _MESSAGE_LINES = 12
 
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 # by the error's name: the likely cause, where the message itself does not tell it
@@ -47,7 +49,8 @@ class Failure:
 
     ``cell`` is what people call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if it is
     not known.
-    ``exercise`` is the exercise to work on, and ``function`` the function in it, where they are known.
+    ``exercise`` is the exercise to work on, and ``function`` what to mend in it, where they are known; ``unwritten`` if
+    nothing has been written there yet.
     """
 
     failed: str
@@ -58,6 +61,7 @@ class Failure:
     line: str
     exercise: str
     function: str
+    unwritten: bool
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ class _Explainer:
         line = _line(cell.source, place.line) if place else ""
         exercise = cell.id if cell.id in self.exercises else self._exercise(failed)
         function = _function_at(cell.source, place.line) if place and cell.id == exercise else ""
+        if not function and exercise:
+            function = _only_definition(self.cells[exercise].source)
         unwritten = culprit.ename == "NotImplementedError" and line.strip() == _STUB
         return Failure(
             failed=cell_label(self.cells[failed.id]),
@@ -143,6 +149,7 @@ class _Explainer:
             line=line,
             exercise=exercise,
             function=function,
+            unwritten=unwritten,
         )
 
     def _culprit(self, test: CellResult) -> CellResult:
@@ -188,15 +195,19 @@ def _function_at(source: str, line: int) -> str:
         return ""
     names: list[str] = []
     body: list[ast.stmt] = tree.body
-    while holder := next((node for node in body if _is_definition(node) and _holds(node, line)), None):
-        assert isinstance(holder, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        names.append(holder.name)
-        body = holder.body
+    while holders := [node for node in body if isinstance(node, _DEFINITIONS) and _holds(node, line)]:
+        names.append(holders[0].name)
+        body = holders[0].body
     return ".".join(names)
 
 
-def _is_definition(node: ast.stmt) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+def _only_definition(source: str) -> str:
+    """The function or class that ``source`` defines, if it is one."""
+    try:
+        names = [node.name for node in ast.parse(source).body if isinstance(node, _DEFINITIONS)]
+    except SyntaxError:
+        return ""
+    return names[0] if len(names) == 1 else ""
 
 
 def _holds(node: ast.stmt, line: int) -> bool:

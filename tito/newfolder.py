@@ -14,15 +14,17 @@ from tito.errors import TitoError
 
 
 @contextmanager
-def new_folder(course: Course, target: Path) -> Iterator[Path]:
+def new_folder(course: Course, target: Path, what: str) -> Iterator[Path]:
     """A folder to fill: it becomes ``target`` when the block ends, and is gone if the block fails or is stopped.
+
+    ``what`` is what people call it.
 
     Raises
     ------
     TitoError
         If ``target`` cannot be used or written, or ``course`` is a student's workspace, which has nothing to give.
     """
-    _check(course, target)
+    _check(course, target, what)
     try:
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
@@ -34,23 +36,23 @@ def new_folder(course: Course, target: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise TitoError(
-            f"the folder cannot be written: {error.strerror or error}",
+            f"cannot write the {what}: {error.strerror or error}",
             place=str(error.filename or target),
             next_step="choose a folder that you may write to, on a disk with room",
         ) from None
 
 
-def _check(course: Course, target: Path) -> None:
+def _check(course: Course, target: Path, what: str) -> None:
     if course.is_workspace:
         raise TitoError(
-            "this is a student's workspace: it has no sources",
+            f"this is a student's workspace: it has no sources to make a {what} of",
             place=str(course.root),
             next_step="run this in the author's tree",
         )
     inside = target.relative_to(course.root).parts[:1] if target.is_relative_to(course.root) else ()
     if inside and inside[0] in _own_folders(course):
         raise TitoError(
-            f"the folder cannot lie inside {inside[0]}/ of the course itself",
+            f"a {what} cannot lie inside {inside[0]}/ of the course itself",
             place=str(target),
             next_step="choose a folder outside the course, such as ~/class",
         )
@@ -58,7 +60,7 @@ def _check(course: Course, target: Path) -> None:
         raise TitoError("this is a file, not a folder", place=str(target), next_step="choose a new folder")
     if target.exists() and any(target.iterdir()):
         raise TitoError(
-            "the folder is not empty, and nothing is ever written over",
+            f"the folder is not empty; a {what} never writes over anything",
             place=str(target),
             next_step="choose a new or empty folder",
         )

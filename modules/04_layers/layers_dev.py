@@ -46,7 +46,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import index
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -963,7 +963,7 @@ print({label: f"{values[-1]:.3g}" for label, values in spreads.items()})
 # `ModuleList` is a list that is a Module: what it holds is found, under the names "0", "1", "2". `Sequential` is a
 # ModuleList that can be called: each module gets what the one before gave.
 #
-# An activation has no weights, and is a module all the same, so that it can stand in the row:
+# An activation has no weights. It can be a module all the same; a plain function will do, too (Sequential wraps it):
 
 # %%
 class Tanh(Module):
@@ -1039,19 +1039,43 @@ class ModuleList(Module):
             raise IndexError(f"{type(self).__name__}: index {key} is out of range for {len(self)} modules") from None
 
 
+class Lambda(Module):
+    """A plain function as a module: no parameters, nothing to save. It shows itself as the function does."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the function gives."""
+        return self.function(*inputs, **options)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
 class Sequential(ModuleList):
     """Modules that are called one after the other, each on what the one before gave; none at all is the identity.
 
-    Indexing gives a module, slicing a Sequential of the same modules.
+    A function, or an activation of module 03, may stand among them; it is held as a ``Lambda``. Indexing gives a
+    module, slicing a Sequential of the same modules.
 
     Raises
     ------
     TypeError
-        If an argument is not a Module; it names the position.
+        If an argument cannot be called, or is a class; it names the position.
     """
 
-    def __init__(self, *modules: Module) -> None:
-        super().__init__(modules)
+    def __init__(self, *modules: Module | Callable[..., Any]) -> None:
+        super().__init__()
+        for module in modules:
+            self.append(module)
+
+    def append(self, module: Module | Callable[..., Any]) -> Self:
+        """Put a module or a function at the end; returns the Sequential."""
+        is_function = callable(module) and not isinstance(module, Module | type)  # a class lacks its parentheses
+        held: Any = Lambda(module) if is_function else module
+        return super().append(held)
 
     def forward(self, x: Any) -> Any:
         """``x`` through all modules, in order."""
@@ -1086,8 +1110,9 @@ def test_sequential():
     blocks = ModuleList([double])
     assert blocks.append(triple) is blocks, "append returns the list, so that calls can be chained"
     assert [name for name, _ in blocks.named_parameters()] == ["0.weight", "1.weight"]
-    with raises(TypeError, "Sequential", "position 1", "function"):
-        Sequential(double, lambda x: x)
+    close(Sequential(double, lambda x: x + 1)(Tensor([1.0])).data, [3], why="a function may stand among the modules")
+    with raises(TypeError, "Sequential", "position 1", "str"):
+        Sequential(double, "relu")
     with raises(TypeError, "ModuleList", "position 2", "float"):
         blocks.append(1.0)
     assert len(blocks) == 2, "what is refused is not kept"

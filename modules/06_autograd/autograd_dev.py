@@ -257,10 +257,11 @@ print(f"18 additions: {2**19 - 1:,} calls, {naive_seconds[-1]:.2f} s; at this pa
 # That is what `number` is for.
 #
 # ```
-#    a ----------\           numbers: a 0, b 1, c 2, d 3       order: d c b a
-#     \           (+) c -\
-#      (a*a) b --/        (*) d      wrong: d b c a. b would send its gradient on before
-#           \------------/           c has added its part to it
+#    a --+--(a*a)--> b --+--(a+b)--> c --(b*c)--> d        numbers: a 0, b 1, c 2, d 3
+#        |               |     ^            ^
+#        |               +-----|------------+              right:  d c b a
+#        +---------------------+                           wrong:  d b c a, where b sends its gradient on
+#                                                                  before c has added its part to it
 # ```
 #
 # ### Exercise: `backward_once`
@@ -1022,10 +1023,10 @@ test_moving_rules()
 # from. For each operation the recorder makes a **node**:
 #
 # ```
-#    loss -._node-> Node sum ---parents---> Node mul ---parents---> w      (a leaf: a tensor that nobody computed)
-#                   arrays [p]              arrays [w, x]      \--> None   (x: requires no gradient)
-#                   out    loss.data        out    p
-#                   number 1                number 0
+#    loss --_node--> Node sum --parents--> Node mul --parents-+-> w      (a leaf: a tensor that nobody computed)
+#                    arrays [p]            arrays [w, x]      +-> None   (x requires no gradient)
+#                    out    loss.data      out    p
+#                    number 1              number 0
 # ```
 #
 # A node knows its parents and the arrays, never its own tensor. So the arrows run in one direction only, from results
@@ -1416,7 +1417,8 @@ print("w.data -= 1           ", gradient_after(write))
 
 # %% [markdown]
 # The second is wrong, and nothing said so: the rule multiplied by numbers that were not there when the loss was
-# computed. PyTorch counts the writes to each tensor and refuses; we keep the door simple, and you keep the rule:
+# computed. PyTorch counts the writes through a tensor's methods and refuses (though not those through `.data`, which
+# bypass it there too); we keep the door simple, and you keep the rule:
 #
 # > Between forward and backward, do not write into an array. Bind a new one, or wait until backward is done.
 #
@@ -1716,7 +1718,8 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 left.plot(grid, targets.data, "k", label="target")
 left.plot(grid, before, ":", label="before")
 left.plot(grid, predict(inputs).data, "--", label="after 2,500 steps")
-left.legend(loc="upper left", fontsize="small")
+left.set_ylim(-1.2, 1.6)
+left.legend(loc="upper center", ncols=3, fontsize="small")
 left.set_title("The curve and the network")
 right.semilogy(losses)
 right.set_xlabel("step")

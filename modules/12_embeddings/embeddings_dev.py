@@ -852,6 +852,9 @@ class Embedding(Module):
         raise problem
 
 # %% nbgrader={"grade": true, "grade_id": "test-embeddings-layer", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+import tempfile
+
+
 def test_embedding():
     layer = Embedding(10, 4, padding_idx=0)
     assert type(layer.weight) is Parameter and layer.weight.shape == (10, 4), "weight is a Parameter of shape (V, d)"
@@ -890,8 +893,6 @@ def test_embedding():
     for token, row in zip(pick.ravel(), top.reshape(-1, 4), strict=True):
         expect[token] += row if token != 6 else 0
     close(fresh.weight.grad.data, expect, rtol=1e-4, atol=1e-5)
-    import tempfile
-
     with tempfile.TemporaryDirectory() as drawer:
         fresh.save(Path(drawer) / "rows.npy")
         again = Embedding.load(Path(drawer) / "rows")

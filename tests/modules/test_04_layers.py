@@ -389,11 +389,21 @@ def test_containers_are_lists_of_modules(build: Any) -> None:
     assert held.append(parts[0]) is held and len(held) == 13 and held[12] is parts[0]
 
 
-@pytest.mark.parametrize("intruder", [abs, Linear, [Linear(1, 1)], None])
+def test_a_function_may_stand_in_a_sequential() -> None:
+    net = Sequential(Shift(1.0), abs, Shift(2.0))
+    assert net(Tensor([-4.0])).data.tolist() == [5]
+    assert [name for name, _ in net.named_parameters()] == ["0.amount", "2.amount"]
+    assert "(1): <built-in function abs>" in repr(net)
+    assert net.append(abs) is net and len(net) == 4
+
+
+@pytest.mark.parametrize("intruder", [Linear, [Linear(1, 1)], None, "relu"])
 def test_containers_refuse_what_is_no_module_and_name_its_position(intruder: Any) -> None:
     with pytest.raises(TypeError, match=r"Sequential.*1"):
         Sequential(Shift(), intruder, Shift())
     held = ModuleList([Shift(), Shift()])
     with pytest.raises(TypeError, match=r"ModuleList.*2"):
         held.append(intruder)
+    with pytest.raises(TypeError, match=r"ModuleList.*2"):
+        held.append(abs)
     assert len(held) == 2

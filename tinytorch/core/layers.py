@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import index
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -19,7 +19,7 @@ _Kind = TypeVar("_Kind")
 
 # %% auto #0
 __all__ = ['Dense', 'Parameter', 'uniform_parameter', 'Module', 'owned', 'joined', 'walk', 'without_repeats', 'parameters_of',
-           'whole_size', 'Linear', 'ModuleList', 'Sequential', 'IncompatibleKeys', 'arrays_of', 'state_of',
+           'whole_size', 'Linear', 'ModuleList', 'Lambda', 'Sequential', 'IncompatibleKeys', 'arrays_of', 'state_of',
            'load_state', 'set_mode', 'Dropout']
 
 # %% modules/04_layers/layers_dev.py #layers-parameter
@@ -342,19 +342,43 @@ class ModuleList(Module):
             raise IndexError(f"{type(self).__name__}: index {key} is out of range for {len(self)} modules") from None
 
 
+class Lambda(Module):
+    """A plain function as a module: no parameters, nothing to save. It shows itself as the function does."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the function gives."""
+        return self.function(*inputs, **options)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
 class Sequential(ModuleList):
     """Modules that are called one after the other, each on what the one before gave; none at all is the identity.
 
-    Indexing gives a module, slicing a Sequential of the same modules.
+    A function, or an activation of module 03, may stand among them; it is held as a ``Lambda``. Indexing gives a
+    module, slicing a Sequential of the same modules.
 
     Raises
     ------
     TypeError
-        If an argument is not a Module; it names the position.
+        If an argument cannot be called, or is a class; it names the position.
     """
 
-    def __init__(self, *modules: Module) -> None:
-        super().__init__(modules)
+    def __init__(self, *modules: Module | Callable[..., Any]) -> None:
+        super().__init__()
+        for module in modules:
+            self.append(module)
+
+    def append(self, module: Module | Callable[..., Any]) -> Self:
+        """Put a module or a function at the end; returns the Sequential."""
+        is_function = callable(module) and not isinstance(module, Module | type)  # a class lacks its parentheses
+        held: Any = Lambda(module) if is_function else module
+        return super().append(held)
 
     def forward(self, x: Any) -> Any:
         """``x`` through all modules, in order."""

@@ -308,24 +308,19 @@ def _verdict_as_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def _print_verdict(verdict: Verdict) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     console = _console()
     passed = sum(cell.ok for cell in verdict.tests)
     console.print(
         f"{verdict.module.slug}: {passed} of {len(verdict.tests)} tests pass, "
-        f"{verdict.points:g} of {verdict.max_points:g} points"
+        f"{verdict.points:g} of {verdict.max_points:g} points",
+        style="bold",
     )
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right")
-    table.add_column(no_wrap=True, overflow="ellipsis")
     problems = {failure.failed: failure.problem.split("\n")[0] for failure in verdict.failures}
+    width = max((len(cell.grade_id) for cell in verdict.tests), default=0)
     for cell in verdict.tests:
         problem = problems.get(cell.grade_id)
-        table.add_row(cell.grade_id, f"{cell.points:g}", Text(problem or "pass", style="red" if problem else "green"))
-    console.print(table, soft_wrap=False)
+        line = f"  {cell.grade_id:{width}} {cell.points:4g}  {problem or 'pass'}"
+        console.print(line[: console.width], style="red" if problem else "green")
     for repair in verdict.repairs:
         console.print(f"note: {repair}", style="yellow")
     if verdict.failures:
@@ -335,17 +330,25 @@ def _print_verdict(verdict: Verdict) -> None:
 def _print_failure(console: Console, item: Module, failure: Failure) -> None:
     """The first thing to mend: what is wrong, the line, the likely cause, the next step."""
     console.print(f"\nFirst to mend: {failure.failed}", style="bold")
-    for line in failure.problem.split("\n"):
-        console.print(f"  {line}", style="red")
+    _print_indented(console, 2, failure.problem, "red")
     where = f", line {failure.line_number}" if failure.line_number else ""
     console.print(f"  where: the cell {failure.cell}{where}")
     if failure.line:
-        console.print(f"           {failure.line.strip()}", style="cyan")
+        console.print(" " * 11 + failure.line.strip()[: console.width - 11], style="cyan")
     if failure.cause:
-        console.print(f"  cause: likely {failure.cause}")
-    what = failure.function or failure.exercise or failure.cell
-    console.print(f"  next:  mend {what} and save the notebook, then: tito module test {item.nn}")
+        _print_indented(console, 2, f"cause: likely {failure.cause}")
+    doing = "write" if failure.unwritten else "mend"
+    what = f"{failure.function} in the cell {failure.exercise}" if failure.function else f"the cell {failure.cell}"
+    console.print(f"  next:  {doing} {what}, save, then: tito module test {item.nn}")
     console.print(f"         for a hint: tito module hint {item.nn}")
+
+
+def _print_indented(console: Console, columns: int, text: str, style: str = "") -> None:
+    """Print ``text``, wrapped at words and indented."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(Padding(Text(text, style=style), (0, 0, 0, columns)), soft_wrap=False)
 
 
 @module.command()
@@ -376,8 +379,9 @@ def hint(nn: str) -> None:
         )
     given = _count_hint(course, item, failure.exercise, len(hints)) if course.is_workspace else len(hints)
     console = _console()
-    console.print(f"{failure.function or failure.exercise}: {failure.problem.split(chr(10))[0]}\n", style="bold")
-    console.print("\n\n".join(hints[:given]))
+    console.print(failure.exercise, style="bold")
+    _print_indented(console, 0, f"{failure.problem}\n", "red")
+    _print_indented(console, 0, "\n\n".join(hints[:given]))
     more = f"for more: tito module hint {item.nn}" if given < len(hints) else "that is every hint there is"
     console.print(f"\nNext: try it, save, then: tito module test {item.nn}   ({more})")
 

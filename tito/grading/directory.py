@@ -43,7 +43,7 @@ class Directory:
         TitoError
             If ``root`` is not a new or empty folder, or a source cannot be read; nothing is left behind.
         """
-        with new_folder(course, root) as folder:
+        with new_folder(course, root, "course directory") as folder:
             (folder / CONFIG_FILE).write_text(CONFIG_TEXT.format(tree=str(course.root)), encoding="utf-8")
             shutil.copyfile(_README, folder / "README.md")
             for module in course.modules:
