@@ -24,6 +24,7 @@ _MESSAGE_LINES = 12
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_CELL_FILE = re.compile(r" \(\d+\.py, line \d+\)$")  # the file that IPython says a cell is
 
 # by the error's name: the likely cause, where the message itself does not tell it
 _CAUSES = {
@@ -124,11 +125,11 @@ class _Explainer:
         self.exercises = [name for name, mark in marks.items() if mark.get("solution") and not mark.get("grade")]
 
     def failures(self) -> Iterator[Failure]:
-        """One for each test that fails, and for each cell that is exported, or had to be stopped, and is not well."""
+        """One for each test that fails, each needed cell that raises an error, each cell that had to be stopped."""
         for result in self.results:
             if result.is_test and not result.ok:
                 yield self._failure(result, self._culprit(result))
-            elif result.status in _STOPPED or (result.status == "error" and self._is_exported(result)):
+            elif result.status in _STOPPED or (result.status == "error" and self._is_needed(result)):
                 yield self._failure(result, result)
 
     def _failure(self, failed: CellResult, culprit: CellResult) -> Failure:
@@ -157,12 +158,17 @@ class _Explainer:
         before = self.results[: self.results.index(test)]
         if test.status == "not run":
             return next((cell for cell in reversed(before) if cell.status not in ("ok", "not run")), test)
-        failed = [cell for cell in before if not cell.ok and self._is_exported(cell)]
+        failed = [cell for cell in before if not cell.ok and self._is_needed(cell)]
         nearest = next((cell for cell in failed if cell.id == self._exercise(test)), test)
-        return failed[0] if failed and nearest.ename == "NameError" else nearest
+        if not failed or nearest.ename != "NameError":
+            return nearest
+        missing = re.search(r"'(\w+)'", nearest.evalue)
+        name = missing[1] if missing else ""
+        return next((cell for cell in failed if _defines(self.cells[cell.id].source, name)), failed[0])
 
-    def _is_exported(self, result: CellResult) -> bool:
-        return bool(self.cells[result.id].source.startswith("#|"))
+    def _is_needed(self, result: CellResult) -> bool:
+        """True for exercises, and for cells that are exported: what comes after builds on them."""
+        return result.id in self.exercises or bool(self.cells[result.id].source.startswith("#|"))
 
     def _exercise(self, failed: CellResult) -> str:
         """The exercise that a test is for: the one it is named after, or the last one before it."""
@@ -172,6 +178,11 @@ class _Explainer:
         return named if named in self.exercises else (before or [""])[-1]
 
 
+def _defines(source: str, name: str) -> bool:
+    """True if ``source``, which Python may not be able to read, seems to define ``name``."""
+    return bool(re.search(rf"^(def|class) {name}\b|^{name}\b[^=\n]*=", source, re.MULTILINE))
+
+
 def _line(source: str, number: int) -> str:
     lines = source.split("\n")
     return lines[number - 1] if number <= len(lines) else ""
@@ -179,7 +190,7 @@ def _line(source: str, number: int) -> str:
 
 def _message(result: CellResult) -> str:
     """The error in a few lines, without colours: an assertion's message says itself what it is."""
-    text = _ANSI.sub("", result.evalue).strip()
+    text = _CELL_FILE.sub("", _ANSI.sub("", result.evalue)).strip()
     lines = text.split("\n")
     short = "\n".join([*lines[:_MESSAGE_LINES], *(["..."] if len(lines) > _MESSAGE_LINES else [])])
     if result.ename == "AssertionError":

@@ -1225,7 +1225,7 @@ def backward_order(root: Node) -> list[Node]:
     return sorted(seen, key=attrgetter("number"), reverse=True)
 
 
-def input_gradients(node: Node, g: Array) -> Iterator[tuple[Any, Array]]:
+def input_gradients(node: Node, g: Array) -> list[tuple[Any, Array]]:
     """By the rule of ``node``: each parent and the gradient for it, of its shape and dtype.
 
     Raises
@@ -1240,6 +1240,7 @@ def input_gradients(node: Node, g: Array) -> Iterator[tuple[Any, Array]]:
         raise ValueError(
             f"backward: {node.op.name!r} has {len(node.parents)} inputs, its rule returned {len(gradients)} gradients"
         )
+    wanted = []
     for parent, array, gradient in zip(node.parents, node.arrays, gradients, strict=True):
         if parent is None or gradient is None:
             continue
@@ -1249,7 +1250,8 @@ def input_gradients(node: Node, g: Array) -> Iterator[tuple[Any, Array]]:
             gradient = unbroadcast(gradient, array.shape)
         if gradient.dtype != array.dtype:
             gradient = gradient.astype(array.dtype)
-        yield parent, gradient
+        wanted.append((parent, gradient))
+    return wanted
 
 
 def hand_over(gradients: Iterable[tuple[Tensor, Array]]) -> None:

@@ -411,7 +411,7 @@ def complete(nn: str) -> int:
     course, item = _unlocked(nn)
     with only_one(course, f"tito module complete {item.nn}"):
         before = read_progress(course)
-        verdict = _judged(course, item, stop_at_first_failure=True)
+        verdict = _judged(course, item)
         if not verdict.passed:
             _print_verdict(verdict)
             click.echo("\nNothing was exported.")
