@@ -925,20 +925,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 # %% [markdown]
 # ## Reflection
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "setup-reflect-report", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "setup-reflect-report-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **A number to trust.** A colleague writes: "I timed my new layer once, in the cell that defines it: 41 ms. The old
 # one took 52 ms last week, so mine is 21 % faster." Name three things that could be wrong with this comparison, and
 # say how you would measure instead, and when you would believe a difference of 21 %.
-#
-# YOUR ANSWER BELOW
-#
-# ### BEGIN SOLUTION
-# One reading says nothing of the spread. It was a first call, so set-up and cold caches are in it. The old time is
-# from another day: perhaps another machine or load, other versions, other inputs. Nobody says that the two give the
-# same result. Better: both in one session on the same inputs, results compared, warmed up, several repeats taken in
-# turn, median and spread reported with the environment. I would believe it if the medians lie apart by much more than
-# the spreads, and again in a second run.
-# ### END SOLUTION
 #
 # === BEGIN MARK SCHEME ===
 # 3 points: one each for three different faults (single reading, no warm-up, other day or machine or load, other
@@ -946,13 +936,27 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 # spread. 1 point: the difference is held against the spread.
 # === END MARK SCHEME ===
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "setup-reflect-memory", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": true, "grade_id": "setup-reflect-report", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# ### BEGIN SOLUTION
+# One reading says nothing of the spread. It was a first call, so set-up and cold caches are in it. The old time is
+# from another day: perhaps another machine or load, other versions, other inputs. Nobody says that the two give the
+# same result. Better: both in one session on the same inputs, results compared, warmed up, several repeats taken in
+# turn, median and spread reported with the environment. I would believe it if the medians lie apart by much more than
+# the spreads, and again in a second run.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": false, "grade_id": "setup-reflect-memory-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Speed for memory.** `squared_distances` is to run on 10 million points of 768 float32 numbers each, on a machine
 # with 64 GB. What does it need at its peak, and what would the loop need? Sketch a version that fits and is still
 # fast.
 #
-# YOUR ANSWER BELOW
-#
+# === BEGIN MARK SCHEME ===
+# 2 points: about 31 GB for the points and 61 GB more for the two intermediate arrays (one of the two is worth 1
+# point). 1 point: the loop needs hardly more than input and result. 2 points: blocks of rows, vectorised inside, with
+# a reason why it is still fast.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "setup-reflect-memory", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # The points take 10^7 * 768 * 4 bytes = 30.7 GB. The differences are as large again, and so are their squares: at the
 # peak 92 GB with the points, so it does not fit. The loop adds only the result of 40 MB (80 MB in float64), and takes
@@ -960,9 +964,3 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 # result. A block of 10,000 rows needs two arrays of 31 MB, and the thousand turns of the Python loop cost nothing
 # beside the arithmetic.
 # ### END SOLUTION
-#
-# === BEGIN MARK SCHEME ===
-# 2 points: about 31 GB for the points and 61 GB more for the two intermediate arrays (one of the two is worth 1
-# point). 1 point: the loop needs hardly more than input and result. 2 points: blocks of rows, vectorised inside, with
-# a reason why it is still fast.
-# === END MARK SCHEME ===

@@ -1802,39 +1802,37 @@ print("stable:", softmax_by_hand(large))
 # %% [markdown]
 # ## Reflection
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "tensor-reflect-views", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "tensor-reflect-views-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Views and copies.** A colleague centres a batch of shape (1000, 64000) with `flat = batch.reshape(-1)` and
 # `flat.data -= flat.data.mean()`, and finds that `batch` has changed too; in another place the same code, applied to
 # `batch.T`, leaves `batch` as it was. Explain both, and say how much extra memory each takes for these 256 MB.
-#
-# YOUR ANSWER BELOW
-#
-# ### BEGIN SOLUTION
-# `reshape(-1)` of a tensor in C order is a view: new strides on the same memory, so `-=` writes into the batch, at no
-# extra memory (the mean is one number). The transpose is not in C order, so its numbers cannot be read as one line with
-# a single stride: reshape has to copy, which costs another 256 MB, and the batch stays as it was.
-# ### END SOLUTION
 #
 # === BEGIN MARK SCHEME ===
 # 2 points: reshape of contiguous memory is a view, and in-place writing shows through. 2 points: the transposed tensor
 # cannot be flattened without a copy, because its strides do not fit one line. 1 point: 0 against 256 MB extra.
 # === END MARK SCHEME ===
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "tensor-reflect-dtype", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": true, "grade_id": "tensor-reflect-views", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# ### BEGIN SOLUTION
+# `reshape(-1)` of a tensor in C order is a view: new strides on the same memory, so `-=` writes into the batch, at no
+# extra memory (the mean is one number). The transpose is not in C order, so its numbers cannot be read as one line with
+# a single stride: reshape has to copy, which costs another 256 MB, and the batch stays as it was.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": false, "grade_id": "tensor-reflect-dtype-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Number formats.** Your model has 100 million weights. What does one float64 constant, as in `x * np.array(0.5)`,
 # cost if the framework lets it through, in memory for weights and activations and in time? Why does our door allow
 # float64 when a float64 *tensor* goes in, instead of forbidding it?
 #
-# YOUR ANSWER BELOW
-#
+# === BEGIN MARK SCHEME ===
+# 2 points: activations (and what meets them) double, with the figures 400 and 800 MB or the like. 1 point: about half
+# the speed, with a reason. 2 points: a deliberate use of float64, such as gradient checks.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "tensor-reflect-dtype", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # Weights stay 400 MB, but every activation after the constant is float64: twice the bytes, about half the speed of
 # matrix products, since half as many numbers fit a vector register and a cache line. If the weights are converted to
 # match, 400 MB become 800 MB. Float64 must remain possible on purpose: checking gradients by finite differences needs
 # its 16 digits.
 # ### END SOLUTION
-#
-# === BEGIN MARK SCHEME ===
-# 2 points: activations (and what meets them) double, with the figures 400 and 800 MB or the like. 1 point: about half
-# the speed, with a reason. 2 points: a deliberate use of float64, such as gradient checks.
-# === END MARK SCHEME ===

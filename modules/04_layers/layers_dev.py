@@ -1563,31 +1563,34 @@ print(f"answers that differ between two identical calls: {np.mean(between):.1%}"
 # %% [markdown]
 # ## Reflection
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "layers-reflect-memory", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "layers-reflect-memory-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Weights and activations.** A server holds a chain of linear layers 4096 → 16384 → 4096 in float32. Give the memory
 # of its weights and biases, and of the activations (both outputs) for a batch of 8 rows and of 8,192 rows. Which of
 # the two would you make smaller first when the server only answers single requests, and which when it trains?
-#
-# YOUR ANSWER BELOW
-#
-# ### BEGIN SOLUTION
-# Weights: 2 * 4096 * 16384 + 16384 + 4096 = 134,238,208 numbers, 537 MB. Outputs: 20,480 numbers a row, 82 kB; 0.66
-# MB for 8 rows, 671 MB for 8,192. Single requests: weights are nearly everything, so store them in fewer bytes. Large
-# batches in training: activations are kept for the gradient and exceed the weights, so they come first.
-# ### END SOLUTION
 #
 # === BEGIN MARK SCHEME ===
 # 1 point: weights about 537 MB, biases negligible. 1 point: activations grow with the rows, about 0.66 and 671 MB.
 # 1 point: weights first for single requests, activations first for training, with a reason for each.
 # === END MARK SCHEME ===
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "layers-reflect-state", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": true, "grade_id": "layers-reflect-memory", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# ### BEGIN SOLUTION
+# Weights: 2 * 4096 * 16384 + 16384 + 4096 = 134,238,208 numbers, 537 MB. Outputs: 20,480 numbers a row, 82 kB; 0.66
+# MB for 8 rows, 671 MB for 8,192. Single requests: weights are nearly everything, so store them in fewer bytes. Large
+# batches in training: activations are kept for the gradient and exceed the weights, so they come first.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": false, "grade_id": "layers-reflect-state-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **The contract.** Last month's model was saved by its `state_dict`. Since then a colleague has renamed `self.head` to
 # `self.output` and put a Dropout in front of the last layer of a Sequential. Which names change, what does
 # `load_state_dict` say, and how do you load the old file all the same? Why is `strict=False` alone no answer?
 #
-# YOUR ANSWER BELOW
-#
+# === BEGIN MARK SCHEME ===
+# 1 point: names are paths; both the rename and the shifted position change them. 1 point: old names unexpected, new
+# names missing, nothing loaded; rename the keys. 1 point: strict=False silently leaves those layers at random numbers.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "layers-reflect-state", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # The attribute's name is part of the path, so head.weight becomes output.weight, and the layer behind the new Dropout
 # moves up by one position, say from 2.weight to 3.weight; Dropout itself has nothing to save. Strict loading names
@@ -1595,19 +1598,18 @@ print(f"answers that differ between two identical calls: {np.mean(between):.1%}"
 # dictionary to the new paths and load that strictly. With strict=False the renamed layers would keep their random
 # start, without any error.
 # ### END SOLUTION
-#
-# === BEGIN MARK SCHEME ===
-# 1 point: names are paths; both the rename and the shifted position change them. 1 point: old names unexpected, new
-# names missing, nothing loaded; rename the keys. 1 point: strict=False silently leaves those layers at random numbers.
-# === END MARK SCHEME ===
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "layers-reflect-start", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "layers-reflect-start-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **A start for a hundred layers.** You stack 100 layers of width 1,024 without normalisation. With PyTorch's default
 # start, what is the spread at the end, about, and what happens to it in float32? Which bound keeps the spread, and
 # why does even that not save you when an activation such as tanh or ReLU follows every layer?
 #
-# YOUR ANSWER BELOW
-#
+# === BEGIN MARK SCHEME ===
+# 1 point: 0.577 a layer, about 1e-24 in the end, independent of the width. 1 point: bound sqrt(3/n), deviation
+# 1/sqrt(n). 1 point: the activation changes the variance too (ReLU halves it), so a gain or normalisation is needed.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "layers-reflect-start", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # An even draw over ±1/sqrt(n) has deviation 1/sqrt(3n), so each layer shrinks the spread by 1/sqrt(3) = 0.577,
 # whatever the width; after 100 layers 0.577**100 = 1e-24. float32 can still hold that (down to 1e-38), but nothing of
@@ -1615,8 +1617,3 @@ print(f"answers that differ between two identical calls: {np.mean(between):.1%}"
 # activation changes it again: ReLU throws away half of the signal's power, so it needs a factor sqrt(2) more; tanh
 # shrinks large values. Each activation needs its own factor, or a normalisation.
 # ### END SOLUTION
-#
-# === BEGIN MARK SCHEME ===
-# 1 point: 0.577 a layer, about 1e-24 in the end, independent of the width. 1 point: bound sqrt(3/n), deviation
-# 1/sqrt(n). 1 point: the activation changes the variance too (ReLU halves it), so a gain or normalisation is needed.
-# === END MARK SCHEME ===

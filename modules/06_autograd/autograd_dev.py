@@ -21,9 +21,9 @@
 # million of them for about the price of two forward passes.
 #
 # ```
-#    forward   x --> [mul w] --> [add b] --> [tanh] --> [sum] --> loss      each operation leaves a note
-#                       |           |           |          |
-#    backward        dw <-- rule <-- rule <-- rule <-- rule <-- 1           the notes, read from the end
+#   forward   x --> [mul w] --> [add b] --> [tanh] --> [sum] --> loss   (each leaves a note)
+#                      |           |           |          |
+#   backward        dw <-- rule <-- rule <-- rule <-- rule <-- 1         (the notes, from the end)
 # ```
 #
 # You build it three times over: on plain numbers, where it fits on a page; as a table of rules for arrays, one for
@@ -215,7 +215,7 @@ test_scalar()
 #
 # ```
 #              /---\   /---\   /---\
-#      loss --+     x3      x2      x1        three diamonds: 2 · 2 · 2 = 8 paths from the loss to x1
+#      loss --+     x3      x2      x1      three diamonds: 2 · 2 · 2 = 8 paths to x1
 #              \---/   \---/   \---/
 # ```
 #
@@ -259,9 +259,10 @@ print(f"18 additions: {2**19 - 1:,} calls, {naive_seconds[-1]:.2f} s; at this pa
 # ```
 #    a --+--(a*a)--> b --+--(a+b)--> c --(b*c)--> d        numbers: a 0, b 1, c 2, d 3
 #        |               |     ^            ^
-#        |               +-----|------------+              right:  d c b a
-#        +---------------------+                           wrong:  d b c a, where b sends its gradient on
-#                                                                  before c has added its part to it
+#        |               +-----|------------+
+#        +---------------------+
+#
+#    right:  d c b a       wrong:  d b c a (b sends its gradient on before c has added its part)
 # ```
 #
 # ### Exercise: `backward_once`
@@ -1023,10 +1024,10 @@ test_moving_rules()
 # from. For each operation the recorder makes a **node**:
 #
 # ```
-#    loss --_node--> Node sum --parents--> Node mul --parents-+-> w      (a leaf: a tensor that nobody computed)
-#                    arrays [p]            arrays [w, x]      +-> None   (x requires no gradient)
-#                    out    loss.data      out    p
-#                    number 1              number 0
+#   loss --_node--> Node sum --parents--> Node mul --parents-+-> w     (a leaf: nobody computed it)
+#                   arrays [p]            arrays [w, x]      +-> None  (x wants no gradient)
+#                   out    loss.data      out    p
+#                   number 1              number 0
 # ```
 #
 # A node knows its parents and the arrays, never its own tensor. So the arrows run in one direction only, from results
@@ -1742,54 +1743,57 @@ print(f"loss {losses[0]:.3f} -> {losses[-1]:.5f}")
 # %% [markdown]
 # ## Reflection
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "autograd-reflect-saved", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "autograd-reflect-saved-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **What must be saved?** Our recorder keeps all inputs and the result of every operation. Look at the rules of `add`,
 # `mul`, `tanh` and `matmul`: which of the arrays does each really use? In the chain of section 13,
 # `signal = (signal + step).tanh()`, how many arrays a layer does our recorder keep alive, how many would do, and what
 # would you change in the design to get there?
-#
-# YOUR ANSWER BELOW
-#
-# ### BEGIN SOLUTION
-# add uses none (its shapes are enough), mul both inputs, tanh only its result, matmul both inputs. A layer of the
-# chain makes two new arrays, the sum and its tanh, and both are kept (the sum as the result of add and the input of
-# tanh). The tanh alone would do: half the memory. Each operation would have to declare what its rule uses, for
-# instance a tuple of names beside the rule, and the recorder would keep that and the shapes and dtypes of the others.
-# ### END SOLUTION
 #
 # === BEGIN MARK SCHEME ===
 # 2 points: right for add (none), tanh (result), mul and matmul (inputs). 2 points: two kept, one needed, so half. 1
 # point: a way for rules to declare what they use, with shapes kept apart.
 # === END MARK SCHEME ===
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "autograd-reflect-direction", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": true, "grade_id": "autograd-reflect-saved", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# ### BEGIN SOLUTION
+# add uses none (its shapes are enough), mul both inputs, tanh only its result, matmul both inputs. A layer of the
+# chain makes two new arrays, the sum and its tanh, and both are kept (the sum as the result of add and the input of
+# tanh). The tanh alone would do: half the memory. Each operation would have to declare what its rule uses, for
+# instance a tuple of names beside the rule, and the recorder would keep that and the shapes and dtypes of the others.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": false, "grade_id": "autograd-reflect-direction-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Forward or backward?** One can also carry derivatives forward: along with each value, how fast it changes with
 # *one* input. Compare the cost of both directions for (a) a network with a million weights and one loss, (b) a
 # simulation with 3 parameters and a million outputs, all of whose derivatives are wanted. What does each direction
 # need in memory?
-#
-# YOUR ANSWER BELOW
-#
-# ### BEGIN SOLUTION
-# Going backward gives the derivatives of one output by all inputs in one walk, about two forward passes; going
-# forward gives those of all outputs by one input, for about one extra pass. (a) One walk backward against a million
-# passes forward. (b) Three passes forward against a million walks back. Forward needs nothing saved, since derivative
-# and value travel together; backward needs the arrays of the whole computation until it has passed them.
-# ### END SOLUTION
 #
 # === BEGIN MARK SCHEME ===
 # 2 points: what one pass of each direction gives. 2 points: backward for (a), forward for (b), with the counts. 1
 # point: only backward must save, in proportion to depth.
 # === END MARK SCHEME ===
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "autograd-reflect-checkpoint", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": true, "grade_id": "autograd-reflect-direction", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# ### BEGIN SOLUTION
+# Going backward gives the derivatives of one output by all inputs in one walk, about two forward passes; going
+# forward gives those of all outputs by one input, for about one extra pass. (a) One walk backward against a million
+# passes forward. (b) Three passes forward against a million walks back. Forward needs nothing saved, since derivative
+# and value travel together; backward needs the arrays of the whole computation until it has passed them.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": false, "grade_id": "autograd-reflect-checkpoint-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Memory for time.** A network has 100 equal layers, and each saves 50 MB for backward. Your machine has 2 GB.
 # Someone proposes to save only the input (10 MB) of every tenth layer, and to compute the other notes again when
 # backward needs them. What is the peak memory, and what does a training step cost in time compared with before? Is
 # every tenth a good choice?
 #
-# YOUR ANSWER BELOW
-#
+# === BEGIN MARK SCHEME ===
+# 2 points: about 600 MB (100 + 500) against 5 GB. 2 points: one more forward pass, about a third more time. 1 point:
+# the trade between stored inputs and segment length, with an optimum near the square root, or an argument that ten
+# fits.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "autograd-reflect-checkpoint", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # Saved are 10 inputs of 10 MB, 100 MB in all. Backward takes ten layers at a time: it runs them forward once more,
 # with notes of 10 times 50 MB = 500 MB, and frees them. So the peak is about 600 MB instead of 5 GB. Each layer runs
@@ -1797,9 +1801,3 @@ print(f"loss {losses[0]:.3f} -> {losses[-1]:.5f}")
 # / k + 50 MB k, smallest at k = sqrt(20), about 4 or 5, some 450 MB; ten is fine, since it fits and the time does not
 # depend on k.
 # ### END SOLUTION
-#
-# === BEGIN MARK SCHEME ===
-# 2 points: about 600 MB (100 + 500) against 5 GB. 2 points: one more forward pass, about a third more time. 1 point:
-# the trade between stored inputs and segment length, with an optimum near the square root, or an argument that ten
-# fits.
-# === END MARK SCHEME ===

@@ -20,7 +20,7 @@
 # the model can see, what a prompt costs, and which languages pay extra.
 #
 # ```
-#    "the rabbit"  -- encode -->  [1169, 22746]  -->  embedding, attention, ...   (modules 12 to 16)
+#    "the rabbit"  -- encode -->  [1169, 22746]  -->  embedding, attention, ... (12 to 16)
 #    "the rabbit"  <-- decode --  [1169, 22746]  <--  the model's next-token choices
 # ```
 #
@@ -110,8 +110,8 @@ print(f"a vocabulary of {len(set(MANUAL)):,} characters misses {sorted(set(ALICE
 # Everything in this module lives between these two ends:
 #
 # ```
-#    few pieces, long sequences                                 many pieces, short sequences
-#    bytes (256) ---- characters (~100 to 150,000) ---- BPE (1,000 to 200,000) ---- words (no end)
+#   few pieces, long sequences                            many pieces, short sequences
+#   bytes (256) --- characters (~100 to 150,000) --- BPE (1,000 to 200,000) --- words (no end)
 # ```
 #
 # ## 2. Characters
@@ -967,7 +967,8 @@ class PairIndex:
 
     TODO: Write `merge`.
 
-    APPROACH, for each word number in `self.where.get(pair, ())`:
+    APPROACH:
+    For each word number in `self.where.get(pair, ())`:
     1. Take the pairs of the old word off `self.counts`: subtract `self.times[number]` for each pair of neighbours.
     2. Put the merged word in its place, with `merge_pair`.
     3. Count the pairs of the new word: add `self.times[number]` for each. Those that hold `new_id` are new: note the
@@ -1283,7 +1284,7 @@ test_encode_by_rank()
 #    right        1    2    3    4    0            and the neighbours close the gap
 #    left         4    0    1    2    3
 #
-#    token        X   -1    e    n    -1           new pairs to look at: (left of 0, X) and (X, e)
+#    token        X   -1    e    n    -1           new pairs: (left of 0, X) and (X, e)
 #    right        2    .    3    4    0
 #    left         4    .    0    2    3
 # ```
@@ -1479,7 +1480,7 @@ test_byte_to_unicode()
 # ```
 #    text -- _split_special --> parts -- pretokenize --> pieces -- bytes, merge_ids --> ids
 #                                                         |
-#                                                         +-- seen before? take it from the cache
+#                                          seen before? take it from the cache
 # ```
 #
 # The last trick is the **cache**. Language repeats itself, so the ids of a piece are worth keeping: after a while
@@ -1954,7 +1955,7 @@ f"GPT-2: the Hindi sentence costs {GPT2_TOKENS[6] / GPT2_TOKENS[0]:.1f} times as
 #
 # ## 11. Questions
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "tokenization-reflect-vocabulary", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "tokenization-reflect-vocabulary-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Choosing a vocabulary size.** You plan a model of width 256 with contexts of 1,024 tokens, to be trained on English
 # stories. Vocabulary sizes of 1,000, 8,000 and 50,000 are proposed. Say what each costs in embedding parameters, what
 # it does to the length of a story and so to the cost of attention, and which you would choose. Use your own
@@ -1968,7 +1969,8 @@ f"GPT-2: the Hindi sentence costs {GPT2_TOKENS[6] / GPT2_TOKENS[0]:.1f} times as
 # 1 point: rare tokens are seen too seldom to be learned well on a small corpus, or the output softmax grows with V.
 # 1 point: a choice that follows from the above (a few thousand for a small model and corpus; others if well argued).
 # === END MARK SCHEME ===
-#
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "tokenization-reflect-vocabulary", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # The embedding table has V times 256 parameters: 0.26, 2.0 and 12.8 million; with 50,000 it may be larger than all the
 # layers of such a small model together. From 1,000 to 4,000 ids the manual shrinks by another 30 %, and each
@@ -1977,7 +1979,7 @@ f"GPT-2: the Hindi sentence costs {GPT2_TOKENS[6] / GPT2_TOKENS[0]:.1f} times as
 # every position, too. I would take about 8,000: most of the compression, and a table that does not outweigh the model.
 # ### END SOLUTION
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "tokenization-reflect-languages", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "tokenization-reflect-languages-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Who pays.** A translation service runs on a model with GPT-2's tokenizer. Explain with the figure above why Hindi
 # costs so much more than English, name two things besides money that suffer, and propose a way to mend it. What does
 # your way cost?
@@ -1992,7 +1994,8 @@ f"GPT-2: the Hindi sentence costs {GPT2_TOKENS[6] / GPT2_TOKENS[0]:.1f} times as
 # 1 point: its price: rows of the embedding table, more tokens for English at equal size, or the model must be trained
 # again since ids change their meaning.
 # === END MARK SCHEME ===
-#
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "tokenization-reflect-languages", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # A Devanagari character is three bytes in UTF-8, so the sentence starts at 233 tokens against 63. Merges are chosen by
 # frequency in the training text, and there was hardly any Hindi in GPT-2's, so almost none of them apply. The context
@@ -2001,7 +2004,7 @@ f"GPT-2: the Hindi sentence costs {GPT2_TOKENS[6] / GPT2_TOKENS[0]:.1f} times as
 # larger one the embedding and output tables grow. In both cases the model has to be trained anew.
 # ### END SOLUTION
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "tokenization-reflect-special", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "tokenization-reflect-special-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Text that gives orders.** In a chat program, a person types `<|endoftext|>` into the message. Compare what happens
 # if the program calls `encode(message)` and if it calls `encode(message, allowed_special={"<|endoftext|>"})`. Which
 # part of the prompt, if any, should be encoded with special tokens allowed, and why is cleaning the message with
@@ -2014,7 +2017,8 @@ f"GPT-2: the Hindi sentence costs {GPT2_TOKENS[6] / GPT2_TOKENS[0]:.1f} times as
 # 1 point: replace can leave or make the token: `<|endof<|endoftext|>text|>` becomes it after one pass.
 # 1 point: replace also changes harmless messages that talk about the token, or must list every special token.
 # === END MARK SCHEME ===
-#
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "tokenization-reflect-special", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # Plain encode spells the 13 characters with ordinary tokens, and the model reads them as text about a token. Allowed,
 # they become the single id that has ended every document in training: the model takes the instructions above for

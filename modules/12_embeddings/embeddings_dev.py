@@ -20,8 +20,8 @@
 # training can push about until tokens that behave alike lie close together.
 #
 # ```
-#   "the cat"  --tokenizer-->  [83, 262]  --embedding-->  [[ 0.1, -0.3, ...],   + where each stands  -->  attention (13)
-#                                                          [ 0.7,  0.2, ...]]
+#   "the cat" --tokenizer--> [83, 262] --embedding--> [[ 0.1, -0.3, ...],   + positions
+#                                                      [ 0.7,  0.2, ...]]   --> attention (13)
 # ```
 #
 # That is a table with a row for each token, and a lookup. It sounds too simple for a module. But the table is often
@@ -442,7 +442,7 @@ test_scatter_add()
 #   order           [3, 0, 2, 1, 4]      argsort: where the ids stand, in ascending order
 #   ids[order]      [0, 3, 3, 5, 5]
 #   starts          [0, 1,    3   ]      where a new id begins
-#   np.add.reduceat(rows[order], starts)  ->  one sum for each group, for the rows 0, 3 and 5
+#   np.add.reduceat(rows[order], starts)  ->  one sum a group, for the rows 0, 3 and 5
 # ```
 #
 # ### Exercise: `embedding_gradient`
@@ -1630,14 +1630,18 @@ design = analyze_embedding_system_design()
 # %% [markdown]
 # ## Reflection
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-memory", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "embeddings-reflect-memory-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Memory at scale.** You are to serve a model with a vocabulary of 256,000 tokens and vectors of length 4,096 on a
 # device with 2 GB for the token table. What does the table take in float32, and which two measures would you take?
 # Say what each costs in quality or time. Why is the gradient of the table a larger problem in training than in
 # serving, and what is special about it?
 #
-# YOUR ANSWER BELOW
-#
+# === BEGIN MARK SCHEME ===
+# 1 point: 4.2 GB (3.9 GiB). 2 points: two workable measures. 1 point: the cost of each. 1 point: the dense gradient
+# (and Adam's moments) against few touched rows.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-memory", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # 256,000 x 4,096 x 4 bytes is 4.2 GB. Halve it with float16 or bfloat16 (2.1 GB, hardly any loss of quality), quarter
 # it with int8 and a scale for each row (1.05 GB, a little loss, one multiplication a row). A smaller vocabulary
@@ -1646,19 +1650,18 @@ design = analyze_embedding_system_design()
 # training the dense gradient is as large as the table, and Adam adds two more of that size, although a batch touches
 # few rows: a sparse gradient (ids and rows) avoids most of it.
 # ### END SOLUTION
-#
-# === BEGIN MARK SCHEME ===
-# 1 point: 4.2 GB (3.9 GiB). 2 points: two workable measures. 1 point: the cost of each. 1 point: the dense gradient
-# (and Adam's moments) against few touched rows.
-# === END MARK SCHEME ===
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-positions", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "embeddings-reflect-positions-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Positions to 32k.** Your model was trained on sequences of 2,048 tokens and is to read 32,768. What happens with
 # learned positions, and what with sinusoidal ones? What does each table cost in memory at d = 4,096? Why is "the
 # formula is defined there" not the same as "the model works there"?
 #
-# YOUR ANSWER BELOW
-#
+# === BEGIN MARK SCHEME ===
+# 2 points: learned fails or is untrained, sinusoidal is defined. 1 point: 512 MB, or computing on the fly. 2 points:
+# unseen angles and distances, so the layers were never trained for them.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-positions", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # Learned positions have no row beyond 2,047: an error, or rows that were never trained. They have to be extended
 # (interpolated, for instance) and trained again. Sinusoidal positions exist for every number, but the layers above
@@ -1666,19 +1669,18 @@ design = analyze_embedding_system_design()
 # 32,768 x 4,096 x 4 bytes = 512 MB for either table (the sinusoidal one can be computed when needed, row by row).
 # Relative schemes such as RoPE or ALiBi, or training briefly at the new length, are what is done.
 # ### END SOLUTION
-#
-# === BEGIN MARK SCHEME ===
-# 2 points: learned fails or is untrained, sinusoidal is defined. 1 point: 512 MB, or computing on the fly. 2 points:
-# unseen angles and distances, so the layers were never trained for them.
-# === END MARK SCHEME ===
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-pipeline", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": false, "grade_id": "embeddings-reflect-pipeline-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Throughput of the line.** Take your measurements of this notebook and of module 11: how many tokens a second can
 # your tokenizer, your lookup and your positions each deliver? Which one limits the line? Would a lookup twice as fast
 # help a training step that takes 60 ms for 1,024 tokens? Name one change that would.
 #
-# YOUR ANSWER BELOW
-#
+# === BEGIN MARK SCHEME ===
+# 2 points: measured figures for the three stages. 1 point: the slowest is named with its ratio. 1 point: the share of
+# the lookup in the step (Amdahl's argument). 1 point: a change that helps.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "embeddings-reflect-pipeline", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # Lookups deliver tens of millions of tokens a second (0.05 µs or so a token), positions are of the same order, and
 # tokenizing in Python well under a million: the tokenizer limits the line by a factor of 50 or more. In a step of 60
@@ -1686,8 +1688,3 @@ design = analyze_embedding_system_design()
 # Tokenizing once and storing the ids, or preparing the next batch while this one trains, removes the tokenizer from
 # the step.
 # ### END SOLUTION
-#
-# === BEGIN MARK SCHEME ===
-# 2 points: measured figures for the three stages. 1 point: the slowest is named with its ratio. 1 point: the share of
-# the lookup in the step (Amdahl's argument). 1 point: a change that helps.
-# === END MARK SCHEME ===
