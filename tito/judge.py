@@ -136,7 +136,9 @@ class _Explainer:
         place = culprit.raised_at
         cell = self.cells[place.cell_id if place else culprit.id]
         line = _line(cell.source, place.line) if place else ""
-        exercise = cell.id if cell.id in self.exercises else self._exercise(failed)
+        exercise = cell.id if cell.id in self.exercises else ""
+        if culprit.is_test and not exercise:
+            exercise = self._exercise(failed)
         function = _function_at(cell.source, place.line) if place and cell.id == exercise else ""
         if not function and exercise:
             function = _only_definition(self.cells[exercise].source)

@@ -70,7 +70,7 @@ def read_progress(course: Course) -> Progress:
         return Progress(completed, {str(name): int(count) for name, count in fields["hints"].items()})
     except FileNotFoundError:
         return Progress()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _unusable(path, f"is broken ({type(error).__name__}: {error})") from None
 
 

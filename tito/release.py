@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 
 from tito.course import SETTINGS, Course
 from tito.errors import TitoError
 from tito.leaks import Leak, find_leaks
+from tito.newfolder import new_folder
 from tito.source import read_notebook
 from tito.student import student_notebook
 
@@ -35,67 +32,12 @@ def write_release(course: Course, target: Path) -> Path:
         If ``target`` cannot be used, a source cannot be released, or the release would leak.
     """
     target = target.expanduser().resolve()
-    _check_target(course, target)
-    try:
-        with _building(target) as folder:
-            _fill(course, folder)
-            leaks = find_leaks(course, folder)
-            if leaks:
-                raise _leak_error(leaks)
-            os.replace(folder, target)
-    except OSError as error:
-        raise TitoError(
-            f"cannot write the release: {error.strerror or error}",
-            place=str(error.filename or target),
-            next_step="choose a folder that you may write to, on a disk with room",
-        ) from None
+    with new_folder(course, target, "release") as folder:
+        _fill(course, folder)
+        leaks = find_leaks(course, folder)
+        if leaks:
+            raise _leak_error(leaks)
     return target
-
-
-def _check_target(course: Course, target: Path) -> None:
-    if course.is_workspace:
-        raise TitoError(
-            "this is a student's workspace: it has no sources to release",
-            place=str(course.root),
-            next_step="run tito release in the author's tree",
-        )
-    inside = target.relative_to(course.root).parts[:1] if target.is_relative_to(course.root) else ()
-    if inside and inside[0] in _copied_or_read(course):
-        raise TitoError(
-            f"a release cannot lie inside {inside[0]}/ of the course itself",
-            place=str(target),
-            next_step="choose a folder outside the course, such as ~/class",
-        )
-    if target.exists() and not target.is_dir():
-        raise TitoError("this is a file, not a folder", place=str(target), next_step="choose a new folder")
-    if target.exists() and any(target.iterdir()):
-        raise TitoError(
-            "the folder is not empty; a release never writes over anything",
-            place=str(target),
-            next_step="choose a new or empty folder",
-        )
-    if not target.parent.is_dir():
-        raise TitoError(
-            f"there is no folder {target.parent}", place=str(target), next_step=f"create it: mkdir -p {target.parent}"
-        )
-
-
-def _copied_or_read(course: Course) -> set[str]:
-    """The folders at the root of the course that a release is made from."""
-    folders = (course.setting("course", "modules_path"), course.setting("nbdev", "lib_path"), *_FOLDERS)
-    return {Path(folder).parts[0] for folder in folders}
-
-
-@contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """A new folder in a temporary one beside ``target``; what has not been renamed is gone afterwards."""
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        folder = temporary / target.name
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _fill(course: Course, folder: Path) -> None:

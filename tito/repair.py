@@ -26,7 +26,7 @@ def read_own_notebook(course: Course, module: Module) -> tuple[NotebookNode, lis
     """
     pristine = read_pristine(module)
     again = f"tito module reset {module.nn} puts a fresh one there and keeps this one as a backup"
-    own = _read(module.notebook, missing=f"put it there: tito module start {module.nn}", broken=again)
+    own = read_file(module.notebook, missing=f"put it there: tito module start {module.nn}", broken=again)
     ids = set(_grade_ids(own))
     if not ids & set(_grade_ids(pristine)):
         whose = next((m.slug for m in course.modules if m.pristine.is_file() and ids & set(_grade_ids_of(m))), "")
@@ -48,10 +48,17 @@ def read_pristine(module: Module) -> NotebookNode:
         If the workspace has lost it.
     """
     advice = "copy this file, or the whole folder .tito/release, from the workspace you were given"
-    return _read(module.pristine, missing=advice, broken=advice)
+    return read_file(module.pristine, missing=advice, broken=advice)
 
 
-def _read(path: Path, *, missing: str, broken: str) -> NotebookNode:
+def read_file(path: Path, *, missing: str, broken: str) -> NotebookNode:
+    """The notebook in the file ``path``.
+
+    Raises
+    ------
+    TitoError
+        If it is missing, with the next step ``missing``, or cannot be read as a notebook, with ``broken``.
+    """
     import nbformat
 
     try:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from nbgrader.preprocessors import NbGraderPreprocessor
 
 
-# nbgrader allows a mark scheme in "task" cells alone; ours stand in reflection questions, below the student's answer.
+# nbgrader allows a mark scheme in "task" cells alone; ours stand in the locked cell of a reflection question, where
+# autograding puts them back for whoever grades the answer below.
 # Whoever runs nbgrader's own generate_assignment on the course needs the same settings.
 NBGRADER_SETTINGS = {"ClearMarkScheme": {"enforce_metadata": False}}
 

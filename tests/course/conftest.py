@@ -214,7 +214,11 @@ TENSOR = [
         === BEGIN MARK SCHEME ===
         Full marks for four megabytes with the reason.
         === END MARK SCHEME ===
-
+        """,
+        "tensor-memory-question",
+    ),
+    prose(
+        """
         ### BEGIN SOLUTION
         Each float32 takes four bytes, so four megabytes.
         ### END SOLUTION

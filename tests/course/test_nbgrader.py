@@ -289,6 +289,20 @@ def test_feedback_shows_what_failed_and_no_hidden_test(tree: Path, fresh: Path, 
     assert "longer than 4 s" in pages["loops"]
 
 
+def test_the_rubric_is_there_for_who_grades_and_for_nobody_else(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+    rubric = "Full marks for four megabytes with the reason."
+    for student in GRADED:
+        notebook = nbformat.read(fresh / "autograded" / student / "02_tensor" / "tensor.ipynb", as_version=4)
+        question = next(
+            c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id", "").endswith("-question")
+        )
+        assert rubric in question.source, student
+    run_tito(tree, "nbgrader", "feedback", "--course", fresh)
+    for folder in ("release", "feedback"):
+        texts = [path.read_text(encoding="utf-8") for path in (fresh / folder).rglob("*") if path.is_file()]
+        assert texts and not any(rubric in text for text in texts), folder
+
+
 def test_report_shows_cells_students_and_totals(tree: Path, fresh: Path, run_tito: RunTito) -> None:
     target = fresh / "totals.csv"
     done = run_tito(tree, "nbgrader", "report", "02", "--student", "ada", "--csv", target, "--course", fresh)

@@ -153,7 +153,8 @@ def test_a_students_notebook_has_stubs_in_place_of_answers(workspace):
     cells = {cell["id"]: cell for cell in notebook.cells}
     assert "    # YOUR CODE HERE\n    raise NotImplementedError()" in cells["tensor-add"].source
     assert cells["test-tensor-add"].metadata.editable is False
-    assert "million values" in cells["tensor-memory"].source and "YOUR ANSWER HERE" in cells["tensor-memory"].source
+    assert cells["tensor-memory"].source == "YOUR ANSWER HERE"
+    assert cells["tensor-memory-question"].source.strip() == "How much memory do a million values take?"
     for secret, _ in SECRETS.values():
         assert not any(secret in cell.source for cell in notebook.cells)
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -44,18 +45,23 @@ _STYLES: dict[State, str] = {
 }
 
 
-class _Group(click.Group):
-    """Commands whose trouble with files is told as every other refusal is."""
+@contextmanager
+def _trouble_with_files() -> Iterator[None]:
+    """Tell trouble with files as every other refusal is told."""
+    try:
+        yield
+    except OSError as error:
+        raise TitoError(
+            f"a file cannot be read or written: {error.strerror or error}",
+            place=str(error.filename or ""),
+            next_step="look at the folder's permissions and at the free space (df -h), then try again",
+        ) from None
 
+
+class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _trouble_with_files():
             return super().invoke(ctx)
-        except OSError as error:
-            raise TitoError(
-                f"a file cannot be read or written: {error.strerror or error}",
-                place=str(error.filename or ""),
-                next_step="look at the folder's permissions and at the free space (df -h), then try again",
-            ) from None
 
 
 @click.group(cls=_Group)
@@ -75,6 +81,7 @@ def _console() -> Console:
     return Console(highlight=False, markup=False, soft_wrap=True)
 
 
+@_trouble_with_files()
 def overview() -> None:
     """Show the progress and the next step."""
     course = Course.locate()
@@ -338,17 +345,26 @@ def _print_failure(console: Console, item: Module, failure: Failure) -> None:
     if failure.cause:
         _print_indented(console, 2, f"cause: likely {failure.cause}")
     doing = "write" if failure.unwritten else "mend"
-    what = f"{failure.function} in the cell {failure.exercise}" if failure.function else f"the cell {failure.cell}"
+    what = f"the cell {failure.exercise or failure.cell}"
+    what = f"{failure.function} in {what}" if failure.function else what
     console.print(f"  next:  {doing} {what}, save, then: tito module test {item.nn}")
     console.print(f"         for a hint: tito module hint {item.nn}")
 
 
 def _print_indented(console: Console, columns: int, text: str, style: str = "") -> None:
-    """Print ``text``, wrapped at words and indented."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    console.print(Padding(Text(text, style=style), (0, 0, 0, columns)), soft_wrap=False)
+    """Print ``text`` indented, its long lines wrapped at words."""
+    for line in text.split("\n"):
+        first = " " * columns
+        rest = first + " " * (len(line) - len(line.lstrip()))
+        wrapped = textwrap.wrap(
+            line,
+            console.width,
+            initial_indent=first,
+            subsequent_indent=rest,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        console.print("\n".join(wrapped), style=style)
 
 
 @module.command()

@@ -35,7 +35,7 @@ configure(c, COURSE_TREE, Path(__file__).parent)
 def configure(config: Any, course_tree: Path, root: Path) -> None:
     """Let nbgrader grade the course in ``course_tree`` in the course directory ``root``."""
     from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
-    from nbgrader.converters import Autograde, GenerateAssignment
+    from nbgrader.converters import Autograde
     from nbgrader.preprocessors import ClearMarkScheme, Execute, GetGrades
     from traitlets.config import Config
 
@@ -43,18 +43,15 @@ def configure(config: Any, course_tree: Path, root: Path) -> None:
     from tito.student import NBGRADER_SETTINGS
 
     course = Course(course_tree)
-    releasing = GenerateAssignment.class_traits()["preprocessors"].default()
     sanitizing = Autograde.class_traits()["sanitize_preprocessors"].default()
     grading = Autograde.class_traits()["autograde_preprocessors"].default()
     config.merge(Config(NBGRADER_SETTINGS))
     config.CourseDirectory.course_id = course.course_id
     config.CourseDirectory.root = str(root.resolve())
     config.RunNotebook.course_tree = str(course_tree)
-    # mark schemes go before the cells are recorded, so that nbgrader knows an unanswered question for one
-    config.GenerateAssignment.preprocessors = sorted(releasing, key=lambda step: step is not ClearMarkScheme)
     config.Autograde.sanitize_preprocessors = [RepairNotebook, *sanitizing]
     config.Autograde.autograde_preprocessors = [RunNotebook if step is Execute else step for step in grading]
-    config.GenerateFeedback.preprocessors = [GetGrades, HideHiddenTests, CSSHTMLHeaderPreprocessor]
+    config.GenerateFeedback.preprocessors = [GetGrades, HideHiddenTests, ClearMarkScheme, CSSHTMLHeaderPreprocessor]
     config.Execute.timeout = course.limits.cell_seconds  # of `nbgrader validate`
     _find_programs_of_this_python()
 

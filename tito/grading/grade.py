@@ -11,6 +11,7 @@ from tito.course import Module
 from tito.errors import TitoError
 from tito.grading.directory import Directory
 from tito.grading.journal import Ear
+from tito.repair import read_file
 from tito.source import grade_info, read_notebook
 
 if TYPE_CHECKING:
@@ -192,18 +193,9 @@ def _read_submission(directory: Directory, module: Module, student: str) -> Note
     TitoError
         If there is none that can be read.
     """
-    import nbformat
-
     folder = directory.submission(module, student)
     path = folder / module.notebook.name
-    if not path.is_file():
-        others = ", ".join(sorted(other.name for other in folder.glob("*.ipynb"))) or "no notebook"
+    others = ", ".join(sorted(other.name for other in folder.glob("*.ipynb")))
+    if others and not path.is_file():
         raise TitoError(f"{path.name} is missing; the folder has {others}", place=str(folder))
-    try:
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:  # whatever nbformat and jsonschema find wrong with a file that anyone may have written
-        said = "not JSON" if isinstance(error, nbformat.reader.NotJSONError) else str(error)
-        reason = said.strip().split("\n")[0] or type(error).__name__
-        raise TitoError(f"{path.name} is not a notebook: {reason}", place=str(path)) from None
-    return notebook
+    return read_file(path, missing="collect it", broken="collect it again")
