@@ -39,7 +39,7 @@ def examine(course: Course) -> Iterator[Check]:
     yield _own_package(course)
     yield _kernel(course)
     yield _jupyter_kernel()
-    yield from _folders(course)
+    yield from folders(course)
     yield _bubblewrap()
 
 
@@ -132,7 +132,7 @@ def _jupyter_kernel() -> Check:
     return Check(name, ok, "of this environment" if ok else f"of another Python: {python}", mend)
 
 
-def _folders(course: Course) -> Iterator[Check]:
+def folders(course: Course) -> Iterator[Check]:
     """Files can be made where they have to be."""
     modules = course.modules[0].folder.parent
     for folder in (modules, course.library / "core", course.root, Path(tempfile.gettempdir())):

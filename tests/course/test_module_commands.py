@@ -393,7 +393,7 @@ def test_start_without_display_says_what_to_type(student: Student) -> None:
     student.path("01").unlink()
     done = student.tito("module", "start", "01")
     assert done.returncode == 0
-    assert "-m jupyterlab modules/01_setup/setup.ipynb --no-browser" in done.stdout
+    assert "-m jupyterlab --no-browser --LabApp.default_url=/lab/tree/modules/01_setup/setup.ipynb" in done.stdout
     assert student.path("01").read_bytes() == student.course.module("01").pristine.read_bytes()
 
 

@@ -593,12 +593,12 @@ class EmbeddingProfiler:
 
 # %% modules/12_embeddings/embeddings_dev.py #embeddings-055
 def benchmark_lookup(
-    vocab_sizes: Sequence[int] = (64, 1024, 50_000), tokens: int = 8192, embedding_dim: int = 64, repeats: int = 3
+    vocab_sizes: Sequence[int] = (64, 1024, 50_000), tokens: int = 8192, embedding_dim: int = 64, repeats: int = 2
 ) -> list[dict[str, float]]:
     """Time ``np.take`` against one-hot @ table on the same random ids, one row of figures for each vocabulary.
 
     Each row has ``vocab_size``, ``tokens``, ``embedding_dim``, ``lookup_ms``, ``one_hot_ms`` and ``ratio``. The one-hot
-    matrix is made and multiplied in slices of 256 ids, since all of it may not fit into memory.
+    matrix is made and multiplied in slices of some 16 MB (256 ids at least): all of it may not fit into memory.
     """
     generator = np.random.default_rng(0)
     rows = []
@@ -608,11 +608,12 @@ def benchmark_lookup(
 
         def by_product(table: Array = table, ids: Array = ids) -> Array:
             out = np.empty((len(ids), table.shape[1]), np.float32)
-            for start in range(0, len(ids), 256):
-                part = ids[start : start + 256]
+            size = max(256, 2**22 // table.shape[0])
+            for start in range(0, len(ids), size):
+                part = ids[start : start + size]
                 one_hot = np.zeros((len(part), table.shape[0]), np.float32)
                 one_hot[np.arange(len(part)), part] = 1
-                out[start : start + 256] = one_hot @ table
+                out[start : start + size] = one_hot @ table
             return out
 
         lookup, product = measure(np.take, table, ids, axis=0, repeats=repeats), measure(by_product, repeats=repeats)

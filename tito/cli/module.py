@@ -211,15 +211,14 @@ def start(nn: str, no_browser: bool) -> None:
         with only_one(course, f"tito module start {item.nn}"):
             write_atomically(item.notebook, _fresh(item))
         click.echo(f"Put a fresh notebook at {item.notebook.relative_to(course.root)}")
-    command = [sys.executable, "-m", "jupyterlab", str(item.notebook.relative_to(course.root))]
+    path = item.notebook.relative_to(course.root)
+    command = [sys.executable, "-m", "jupyterlab"]
     if no_browser or not _has_display():
-        shown = f"cd {course.root} && {' '.join(command)}"
-        click.echo(
-            f"To open {item.slug} in JupyterLab, type:\n\n  {shown}{'' if _has_display() else ' --no-browser'}\n"
-        )
+        shown = " ".join([*command, "--no-browser", f"--LabApp.default_url=/lab/tree/{path}"])
+        click.echo(f"To open {item.slug} in JupyterLab, type:\n\n  cd {course.root} && {shown}\n")
         click.echo(f"and open the address that it prints. When you have saved your work: tito module test {item.nn}")
         return
-    _open_jupyterlab(course, command)
+    _open_jupyterlab(course, [*command, str(path)])
 
 
 def _fresh(item: Module) -> bytes:
