@@ -2,6 +2,4 @@
 
 from tinytorch._face import face
 
-__getattr__ = face(
-    __name__, "activations", "layers", "losses", "spatial", "embeddings", "attention", "transformers"
-)
+__getattr__ = face(__name__, "activations", "layers", "losses", "spatial", "embeddings", "attention", "transformers")
