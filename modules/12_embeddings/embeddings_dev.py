@@ -534,7 +534,8 @@ for label, ids in {
           f"{slow.median_s / fast.median_s:.1f}x")
 
 # %% [markdown]
-# @@GRADIENT_NUMBERS@@
+# Measured here, on 2 cores with NumPy 2.4: 7 ms one by one, 2 to 3 ms by groups, so two to three times as fast for either
+# kind of ids. (The sorting costs as much as the sums. For huge tables with hardly any id twice, the two come out even.)
 #
 # ## 5. The operation, the rule and the layer
 #
@@ -562,8 +563,8 @@ print(f"table[ids] {indexed.median_s * 1e6:6.1f} µs   np.take {taken.median_s *
       f"{indexed.median_s / taken.median_s:.1f}x")
 
 # %% [markdown]
-# @@TAKE_NUMBERS@@ `np.take` leaves the general indexing machinery aside. It accepts negative ids, too, but
-# `check_ids` has been there first.
+# Measured here: 170 µs against 70 µs, a factor of 2.4. `np.take` leaves the general indexing machinery aside. It accepts
+# negative ids, too, but `check_ids` has been there first.
 #
 # Saving comes with the layer. A table of 150 MB that took a week to train deserves three promises: a file is never
 # half written (write beside it, then rename), a file that was damaged is refused (a checksum), and a file never runs
@@ -1385,7 +1386,11 @@ for name, entry in profiler.analyze_memory_scaling([500, 50_000], [64, 512]).ite
 profiler.compare_positional_encodings()
 
 # %% [markdown]
-# @@PROFILE_NUMBERS@@
+# What we saw: a token costs 0.2 µs in a batch of 32 tokens, where calling the layer costs more than copying, and 0.04 µs
+# in a batch of 2,048; with 8,192 tokens the 8 MB of output no longer stay in the fast caches, and a token costs twice
+# that and more. A table with a hundred times as many rows is no slower (0.014 against 0.012 ms for 1,024 random ids of
+# length 64); rows eight times as long are. Learned positions take twice the time of sinusoidal ones (0.025 against
+# 0.011 ms), since they look their rows up first; in memory the two are equal.
 #
 # Now the race promised in section 1: lookup against one-hot times matrix, 8,192 ids, rows of 64 numbers, three
 # vocabularies. The one-hot matrix for V = 50,000 would take 1.6 GB, so the product is done in slices. The
@@ -1453,7 +1458,15 @@ axes.legend(loc="center")
 plt.show()
 
 # %% [markdown]
-# @@RACE_NUMBERS@@
+# In the run that we kept (15 repeats, on 2 cores; yours may differ by a factor of two or three, more on a busy machine):
+#
+# | vocabulary | lookup | one-hot @ table | ratio |
+# |---|---|---|---|
+# | 64 | 0.06 ms | 1.7 ms | 28 |
+# | 1,024 | 0.07 ms | 16 ms | 232 |
+# | 50,000 | 0.08 ms | 631 ms | 7,587 |
+#
+# The product's work grows with the vocabulary; the lookup does not notice it.
 #
 # ## 8. The whole line: text in, vectors out
 #
