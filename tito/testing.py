@@ -17,7 +17,6 @@ _PLAIN = (np.ndarray, int, float, bool, list, tuple)
 
 def _plain_array(value: object, what: str) -> np.ndarray[Any, Any]:
     """``value`` as an array; anything but an array, a number or a (nested) list of numbers fails the test."""
-    __tracebackhide__ = True
     if type(value) not in _PLAIN and not isinstance(value, np.generic):
         raise AssertionError(
             f"{what}: expected a NumPy array or a number, got {type(value).__name__}. "
@@ -59,7 +58,6 @@ def close(
     AssertionError
         Naming the first place that differs, what was expected there and what came.
     """
-    __tracebackhide__ = True  # IPython and pytest then show the test's line last, not this function's
     got, want = _plain_array(actual, what), _plain_array(expected, what)
     tail = f": {why}" if why else ""
     if got.shape != want.shape:
