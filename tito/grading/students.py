@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tito.course import Module
 from tito.errors import TitoError
-from tito.source import grade_info, read_notebook, split_secret, strip_markers
+from tito.source import grade_info, read_notebook, strip_markers
 from tito.student import student_notebook
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def blank(module: Module) -> NotebookNode:
 def solved(module: Module) -> NotebookNode:
     """The released notebook with every exercise solved and every question answered, as the author would."""
     answers = {
-        info["grade_id"]: _answer(cell.source)
+        info["grade_id"]: strip_markers(cell.source)
         for cell in read_notebook(module).cells
         if (info := grade_info(cell)).get("solution")
     }
@@ -67,13 +67,6 @@ def wrong(module: Module, name: str) -> NotebookNode:
 def students_folder(module: Module) -> Path:
     """Where the module's wrong students are; never part of a release."""
     return module.folder / "students"
-
-
-def _answer(source: str) -> str:
-    """An author's solution cell as a student would hand it in: no markers, no mark scheme."""
-    schemes = {line.number for line in split_secret(source)[0] if line.region == "MARK SCHEME"}
-    kept = [line for number, line in enumerate(source.split("\n"), start=1) if number not in schemes]
-    return strip_markers("\n".join(kept))
 
 
 def _fill(notebook: NotebookNode, answers: dict[str, str]) -> NotebookNode:
