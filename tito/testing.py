@@ -17,6 +17,10 @@ _PLAIN = (np.ndarray, int, float, bool, list, tuple)
 
 def _plain_array(value: object, what: str) -> np.ndarray[Any, Any]:
     """``value`` as an array; anything but an array, a number or a (nested) list of numbers fails the test."""
+    if value is None:
+        raise AssertionError(
+            f"{what}: expected a NumPy array or a number, got None; a function without `return` gives None"
+        )
     if type(value) not in _PLAIN and not isinstance(value, np.generic):
         raise AssertionError(
             f"{what}: expected a NumPy array or a number, got {type(value).__name__}. "

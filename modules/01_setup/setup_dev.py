@@ -93,7 +93,7 @@ from tito.testing import close, raises
 
 
 def test_array_bytes():
-    close(array_bytes((256, 784), 4), 802816, what="array_bytes((256, 784), 4)")
+    close(array_bytes((256, 784), 4), 802816, what="array_bytes((256, 784), 4)", why="256 * 784 numbers of 4 bytes")
     close(array_bytes((5,), 8), 40, what="array_bytes((5,), 8)", why="five numbers of 8 bytes")
     close(array_bytes((), 4), 4, what="array_bytes((), 4)", why="shape () holds one number")
     close(array_bytes((3, 0, 2), 4), 0, what="array_bytes((3, 0, 2), 4)", why="an axis of length 0: no numbers at all")
@@ -403,6 +403,7 @@ class Planned:
 
 
 def test_call_times():
+    gc.enable()  # an earlier attempt may have left it off
     planned = Planned(0.4, 0.002, 0.3, 0.002)
     times = call_times(planned, 3)
     assert len(times) == 3, f"repeats=3 must give 3 times, got {len(times)}"
@@ -529,9 +530,10 @@ def about(peak, expected, what, why):
 
 
 def test_peak_memory():
+    tracemalloc.stop()  # an earlier attempt may have left it on
     answer, peak = peak_memory(lambda: np.full(250_000, 1.5))
     close(answer, np.full(250_000, 1.5), what="the first of the two values", why="return what the function returned")
-    about(peak, 2_000_000, "an array of 250,000 float64", "8 bytes for each number")
+    about(peak, 2_000_000, "an array of 250,000 float64", "call once, and look at the peak inside with tracing():")
 
     def one_after_the_other():
         len(bytearray(5_000_000))
@@ -654,6 +656,8 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, **kwargs
 
 # %% nbgrader={"grade": true, "grade_id": "test-setup-measure", "locked": true, "points": 16, "schema_version": 3, "solution": false, "task": false}
 def test_measure():
+    gc.enable()  # an earlier attempt may have left it off, and the other on
+    tracemalloc.stop()
     planned = Planned(0.5, 0.2, 0.2, 0.002, 0.002, 0.2)
     taken = measure(planned, answer=42, repeats=5)
     close(taken.result, 42, what="result", why="keyword arguments go to the function, and what it returns into result")
@@ -814,7 +818,7 @@ def test_speedup():
 
     ratio = speedup(slow, fast, np.ones(3), 2.0)
     assert 2 < ratio < 30, f"50 ms against 2 ms: expected about 25, got {ratio:.3g}; slow time divided by fast time"
-    with raises(ValueError, "differ"):
+    with raises(ValueError, "differ", why="2 and 0: compare the results, and let the message say that they differ"):
         speedup(np.add, np.subtract, np.ones(3), np.ones(3))
     with raises(ValueError, "differ", why="1.0 and [1.0, 1.0] differ in shape: compare np.shape as well"):
         speedup(np.max, np.abs, np.ones(2))

@@ -398,7 +398,7 @@ def check_sequence(name: str, x: Any, max_seq_length: int, embedding_dim: int) -
         If it holds whole numbers: ids go through an Embedding first.
 
     EXAMPLE:
-    >>> check_sequence("PositionalEncoding", zeros(9, 4), max_seq_length=8, embedding_dim=4)
+    >>> check_sequence("PositionalEncoding", np.zeros((9, 4)), max_seq_length=8, embedding_dim=4)
     ValueError: PositionalEncoding: the sequence has length 9, at most 8 fit
     """
     sequence: Tensor = x if isinstance(x, Tensor) else Tensor(x)
@@ -432,7 +432,7 @@ class PositionalEncoding(Module):
         The table, of shape (max_seq_length, embedding_dim), float32. It is saved with the model and not trained.
 
     EXAMPLE:
-    >>> PositionalEncoding(4)(zeros(2, 3, 4)).shape
+    >>> PositionalEncoding(4)(np.zeros((2, 3, 4))).shape
     (2, 3, 4)
     """
 
@@ -486,7 +486,7 @@ class LearnedPositionalEmbedding(Module):
         The table of positions, begun as GPT-2's (σ = 0.02).
 
     EXAMPLE:
-    >>> LearnedPositionalEmbedding(16, 4)(zeros(2, 3, 4)).shape
+    >>> LearnedPositionalEmbedding(16, 4)(np.zeros((2, 3, 4))).shape
     (2, 3, 4)
     """
 
