@@ -1,6 +1,7 @@
 # make course   play the course once, end to end         make test    all tests
 # make env      the environment in .venv                 make parity  values and gradients against PyTorch
-# make lint     ruff and mypy                            make clean   remove what was made
+# make lint     ruff and mypy                            make audit   try the graded cells on wrong solutions
+# make clean    remove what was made
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 PARITY := $(VENV)/.parity
 JOBS ?= 2
 
-.PHONY: course test parity lint env export clean
+.PHONY: course test parity lint audit env export clean
 
 course: env
 	$(BIN)/python -m tito.grading.demo
@@ -25,6 +26,9 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check tito tests tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim
 	$(BIN)/mypy
+
+audit: env
+	$(BIN)/tito audit
 
 export: env
 	$(BIN)/tito export

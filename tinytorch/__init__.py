@@ -4,6 +4,7 @@
 PyTorch's names. A part that is not built yet says which module brings it.
 """
 
+from tinytorch import nn, optim
 from tinytorch._face import face, install_not_built_finder, is_built
 
 __version__ = "0.1.0"
@@ -14,4 +15,4 @@ if is_built("autograd"):
     # plugs the recorder into the tensor's seam, so that `backward` works whichever part is imported first
     import tinytorch.core.autograd
 
-__getattr__ = face(__name__, "tensor", "autograd")
+__getattr__, __dir__ = face(__name__, "tensor", "autograd")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -48,8 +48,10 @@ def install_not_built_finder() -> None:
         sys.meta_path.insert(after, _NotBuiltFinder)
 
 
-def face(package: str, *modules: str) -> Callable[[str], Any]:
-    """A module-level ``__getattr__`` (PEP 562) for ``package`` that finds public names in core ``modules``.
+def face(package: str, *modules: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A module-level ``__getattr__`` and ``__dir__`` (PEP 562) for ``package``: the public names of core ``modules``.
+
+    ``from package import *`` asks the first for ``__all__``, and gets the names of the modules that are built.
 
     Raises
     ------
@@ -57,15 +59,23 @@ def face(package: str, *modules: str) -> Callable[[str], Any]:
         If no built module has the name; it lists those of ``modules`` that are not built yet.
     """
 
+    def built() -> Iterator[ModuleType]:
+        return (import_module(f"{_CORE}.{module}") for module in modules if is_built(module))
+
+    def public_names() -> list[str]:
+        return [name for core in built() for name in core.__all__]
+
     def getattr_in_core(name: str) -> Any:
-        missing = []
-        for module in modules if not name.startswith("_") else ():
-            if not is_built(module):
-                missing.append(not_built_message(module))
-                continue
-            core = import_module(f"{_CORE}.{module}")
-            if name in core.__all__:
-                return getattr(core, name)
+        if name == "__all__":
+            return public_names()
+        if not name.startswith("_"):
+            for core in built():
+                if name in core.__all__:
+                    return getattr(core, name)
+        missing = [not_built_message(module) for module in modules if not (name.startswith("_") or is_built(module))]
         raise AttributeError("\n  ".join([f"module {package!r} has no attribute {name!r}", *filter(None, missing)]))
 
-    return getattr_in_core
+    def dir_of_package() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *public_names()})
+
+    return getattr_in_core, dir_of_package

@@ -52,8 +52,14 @@ def check_candidate(course: Course, module: Module, text: str) -> None:
         raise TitoError(
             f"{what} pass its tests\n{failure}",
             place=module.test_file.relative_to(course.root).as_posix(),
-            next_step=f"mend it in the notebook, whose tests miss this case, then: tito module complete {module.nn}",
+            next_step=f"{_mend(failure)}, then: tito module complete {module.nn}",
         )
+
+
+def _mend(failure: str) -> str:
+    if "NameError" in failure or "NotImplementedError" in failure:
+        return "begin every cell whose code the package needs with `#| export`, and write the solution in its own cell"
+    return "mend it in the notebook, whose tests miss this case"
 
 
 def _first_failure(course: Course, module: Module, package: Path) -> str:

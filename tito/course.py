@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,12 @@ class Course:
         TitoError
             If neither the folder nor any above it holds a course's settings.ini.
         """
-        here = (start or Path.cwd()).resolve()
+        try:
+            here = (start or Path.cwd()).resolve()
+        except FileNotFoundError:
+            raise TitoError(
+                "the current folder has been deleted", next_step="cd into the folder of your course"
+            ) from None
         for folder in (here, *here.parents):
             settings = folder / SETTINGS
             if settings.is_file() and "[course]" in settings.read_text(encoding="utf-8", errors="replace"):
@@ -131,7 +137,7 @@ class Course:
     @cached_property
     def settings(self) -> configparser.ConfigParser:
         path = self.root / SETTINGS
-        parser = configparser.ConfigParser()
+        parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read_string(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError, configparser.Error) as error:
@@ -171,7 +177,7 @@ class Course:
     def limits(self) -> Limits:
         def whole(key: str) -> int:
             text = self.setting("limits", key)
-            if not text.isdigit() or int(text) == 0:
+            if not text.isdecimal() or int(text) == 0:
                 raise TitoError(
                     f"{key} = {text} in [limits] is not a positive whole number", place=str(self.root / SETTINGS)
                 )
@@ -186,7 +192,15 @@ class Course:
         found = sorted(path.parent for path in folder.glob("[0-9][0-9]_*/module.yaml"))
         if not found:
             raise TitoError("the course has no modules", place=str(folder))
-        return tuple(_read_module(self.root, path) for path in found)
+        modules = tuple(_read_module(self.root, path) for path in found)
+        for one, other in pairwise(modules):
+            if one.number == other.number:
+                raise TitoError(
+                    f"two modules have the number {one.nn}: {one.slug} and {other.slug}",
+                    place=str(folder),
+                    next_step="if one of them is a copy, move it out of this folder",
+                )
+        return modules
 
     def exported(self, module: Module) -> Path:
         """The generated file of ``module``: ``tinytorch/core/embeddings.py``."""
@@ -202,7 +216,7 @@ class Course:
         """
         wanted = query.strip().rstrip("/")
         for module in self.modules:
-            if wanted in (module.name, module.slug) or (wanted.isdigit() and int(wanted) == module.number):
+            if wanted in (module.name, module.slug) or (wanted.isdecimal() and int(wanted) == module.number):
                 return module
         near = get_close_matches(wanted, [m.name for m in self.modules] + [m.slug for m in self.modules], n=1)
         meant = f"did you mean {near[0]}? " if near else ""

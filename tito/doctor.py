@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 
 from tito.course import Course
 from tito.errors import TitoError
 
 _EXTRA = "course"
-_INSTALL = f"{sys.executable} -m pip install -c constraints.txt -e '.[{_EXTRA}]'   (in the folder of the course)"
+INSTALL = f"{quote(sys.executable)} -m pip install -c constraints.txt -e '.[{_EXTRA}]'   (in the folder of the course)"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _python() -> Check:
         "Python",
         SpecifierSet(wanted).contains(found),
         f"{found}, {sys.executable}",
-        f"install Python {wanted}, make a new environment with it, then: {_INSTALL}",
+        f"install Python {wanted}, make a new environment with it, then: {INSTALL}",
     )
 
 
@@ -70,7 +71,7 @@ def _packages() -> Iterator[Check]:
     try:
         listed = metadata.requires("tinytorch") or []
     except metadata.PackageNotFoundError:
-        yield Check("tinytorch", False, "not installed in this environment", _INSTALL)
+        yield Check("tinytorch", False, "not installed in this environment", INSTALL)
         return
     for requirement in map(Requirement, listed):
         if requirement.marker is None or requirement.marker.evaluate({"extra": _EXTRA}):
@@ -81,10 +82,10 @@ def _package(name: str, wanted: str, suits: Callable[[str], bool]) -> Check:
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Check(name, False, "not installed", _INSTALL)
+        return Check(name, False, "not installed", INSTALL)
     if suits(version):
         return Check(name, True, version)
-    return Check(name, False, f"{version}, but the course needs {wanted}", _INSTALL)
+    return Check(name, False, f"{version}, but the course needs {wanted}", INSTALL)
 
 
 def _own_package(course: Course) -> Check:
@@ -95,7 +96,7 @@ def _own_package(course: Course) -> Check:
     said = (done.stdout if done.returncode == 0 else done.stderr).strip().split("\n")[-1]
     ok = done.returncode == 0 and Path(said).resolve().parent == course.library.resolve()
     found = said if ok or done.returncode else f"import tinytorch gives that of another folder: {said}"
-    return Check("import tinytorch", ok, found, _INSTALL)
+    return Check("import tinytorch", ok, found, INSTALL)
 
 
 def _kernel(course: Course) -> Check:
@@ -108,10 +109,10 @@ def _kernel(course: Course) -> Check:
         notebook = nbv4.new_notebook(cells=[nbv4.new_code_cell("1 + 1")])
         run = run_notebook(course, course.modules[0], notebook)
     except (ImportError, TitoError) as error:
-        return Check("kernel", False, str(error).split("\n")[0], _INSTALL)
+        return Check("kernel", False, str(error).split("\n")[0], INSTALL)
     cell = run.cells[0]
     found = f"starts and answers in {run.seconds:.1f} s" if cell.ok else f"{cell.ename}: {cell.evalue}"
-    return Check("kernel", cell.ok, found, _INSTALL)
+    return Check("kernel", cell.ok, found, INSTALL)
 
 
 def _jupyter_kernel() -> Check:
@@ -120,15 +121,15 @@ def _jupyter_kernel() -> Check:
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError as error:
-        return Check(name, False, str(error), _INSTALL)
+        return Check(name, False, str(error), INSTALL)
     try:
         spec = KernelSpecManager().get_kernel_spec("python3")
     except NoSuchKernel:
-        mend = f"{sys.executable} -m ipykernel install --sys-prefix"
+        mend = f"{quote(sys.executable)} -m ipykernel install --sys-prefix"
         return Check(name, False, "there is no kernel named python3", mend)
     python = Path(spec.argv[0])  # a bare `python` means the Python of the Jupyter that starts it
     ok = not python.is_absolute() or python.parent.resolve() == Path(sys.executable).parent.resolve()
-    mend = f"remove the kernel in {spec.resource_dir}: {sys.executable} -m jupyter kernelspec remove python3"
+    mend = f"remove the kernel in {spec.resource_dir}: {quote(sys.executable)} -m jupyter kernelspec remove python3"
     return Check(name, ok, "of this environment" if ok else f"of another Python: {python}", mend)
 
 
@@ -136,7 +137,7 @@ def folders(course: Course) -> Iterator[Check]:
     """Files can be made where they have to be."""
     modules = course.modules[0].folder.parent
     for folder in (modules, course.library / "core", course.root, Path(tempfile.gettempdir())):
-        mend = f"make it writable for you: chmod -R u+w {folder}"
+        mend = f"make it writable for you: chmod -R u+w {quote(str(folder))}"
         try:
             with tempfile.TemporaryFile(dir=folder):
                 yield Check("write access", True, str(folder))

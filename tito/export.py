@@ -106,10 +106,15 @@ def _check_syntax(text: str, origin: str) -> None:
     try:
         compile(text, origin, "exec", dont_inherit=True)
     except SyntaxError as error:
+        number = error.lineno or 1
+        line = text.split("\n")[number - 1].strip()  # error.text may be a line of the file that `origin` names
+        mend = "run the cell in a notebook, mend it, and export again"
+        if line.startswith(("%", "!")):
+            mend = "put Jupyter's own commands, which begin with % or !, into a cell that is not exported"
         raise TitoError(
-            f"the exported code is not valid Python: {error.msg}: {(error.text or '').strip()}",
-            place=f"{origin}, {_cell_of_line(text, error.lineno or 1)}",
-            next_step="run the cell in a notebook, mend it, and export again",
+            f"the exported code is not valid Python: {error.msg}: {line}",
+            place=f"{origin}, {_cell_of_line(text, number)}",
+            next_step=mend,
         ) from None
 
 

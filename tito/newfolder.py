@@ -8,9 +8,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from tito.course import Course
 from tito.errors import TitoError
+
+
+def full_path(folder: Path) -> Path:
+    """``folder`` from the root on, with ``~`` and links followed.
+
+    Raises
+    ------
+    TitoError
+        If it begins with the home of a user who does not exist.
+    """
+    try:
+        return folder.expanduser().resolve()
+    except RuntimeError:
+        raise TitoError(f"nobody here is called {folder.parts[0][1:]!r}", place=str(folder)) from None
 
 
 @contextmanager
@@ -66,7 +81,9 @@ def _check(course: Course, target: Path, what: str) -> None:
         )
     if not target.parent.is_dir():
         raise TitoError(
-            f"there is no folder {target.parent}", place=str(target), next_step=f"create it: mkdir -p {target.parent}"
+            f"there is no folder {target.parent}",
+            place=str(target),
+            next_step=f"create it: mkdir -p {quote(str(target.parent))}",
         )
 
 

@@ -13,7 +13,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from tito.course import Course, Module
@@ -66,20 +68,24 @@ def read_progress(course: Course) -> Progress:
             raise _unusable(path, f"has the format {fields['format']!r}, this tito knows {_FORMAT}")
         if fields["course"] != course.course_id:
             raise _unusable(path, f"is of the course {fields['course']!r}, this is {course.course_id!r}")
-        completed = {str(slug): Completed(str(c["at"]), str(c["sha256"])) for slug, c in fields["completed"].items()}
+        completed = {
+            str(slug): Completed(datetime.fromisoformat(done["at"]).isoformat(), str(done["sha256"]))
+            for slug, done in fields["completed"].items()
+        }
         return Progress(completed, {str(name): int(count) for name, count in fields["hints"].items()})
     except FileNotFoundError:
         return Progress()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _unusable(path, f"is broken ({type(error).__name__}: {error})") from None
 
 
 def _unusable(path: Path, why: str) -> TitoError:
+    quoted = quote(str(path))
     return TitoError(
         f"the record of your progress {why}",
         place=str(path),
-        next_step=f"move it away: mv {path} {path}.old   Then run `tito module complete NN` for each module that you "
-        "had finished, in order; your notebooks are not touched by this",
+        next_step=f"move it away: mv {quoted} {quoted}.old   Then run `tito module complete NN` for each module that "
+        "you had finished, in order; your notebooks are not touched by this",
     )
 
 

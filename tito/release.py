@@ -10,7 +10,7 @@ from string import Template
 from tito.course import SETTINGS, Course
 from tito.errors import TitoError
 from tito.leaks import Leak, find_leaks
-from tito.newfolder import new_folder
+from tito.newfolder import full_path, new_folder
 from tito.source import read_notebook
 from tito.student import student_notebook
 
@@ -31,7 +31,7 @@ def write_release(course: Course, target: Path) -> Path:
     TitoError
         If ``target`` cannot be used, a source cannot be released, or the release would leak.
     """
-    target = target.expanduser().resolve()
+    target = full_path(target)
     with new_folder(course, target, "release") as folder:
         _fill(course, folder)
         leaks = find_leaks(course, folder)

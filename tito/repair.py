@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -69,10 +70,12 @@ def read_file(path: Path, *, missing: str, broken: str) -> NotebookNode:
         raise TitoError(f"the notebook cannot be read: {error}", place=str(path), next_step=broken) from None
     try:
         json.loads(text)
-        notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
-        if notebook.nbformat != 4:
-            notebook = nbformat.convert(notebook, 4)
-        nbformat.validate(notebook)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an id that stands twice it warns at length, and replaces it
+            notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
+            if notebook.nbformat != 4:
+                notebook = nbformat.convert(notebook, 4)
+            nbformat.validate(notebook)
     except json.JSONDecodeError as error:
         raise TitoError(
             f"the notebook is not JSON: {error.msg}", place=f"{path}, line {error.lineno}", next_step=broken

@@ -372,6 +372,7 @@ def _environment(package: Path, folder: Path) -> dict[str, str]:
     own = {
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONOPTIMIZE": "",  # a test's assertions count, whatever the person's settings are
         "IPYTHONDIR": str(folder / "ipython"),
     }
     return {**os.environ, **own}

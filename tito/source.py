@@ -71,8 +71,9 @@ def read_notebook(module: Module) -> NotebookNode:
 
 
 def grade_info(cell: NotebookNode) -> dict[str, Any]:
-    """The cell's nbgrader metadata; empty if it has none."""
-    return dict(cell.metadata.get("nbgrader", {}))
+    """The cell's nbgrader metadata; empty if it has none, or none that nbgrader could use."""
+    info = cell.metadata.get("nbgrader")
+    return dict(info) if isinstance(info, dict) and isinstance(info.get("grade_id", ""), str) else {}
 
 
 def is_marker(line: str) -> bool:

@@ -19,6 +19,8 @@ def stage_package(course: Course, module: Module, into: Path) -> Path:
     shutil.copytree(course.library, target, ignore=_IGNORE)
     allowed = {course.exported(other).name for other in course.before(module)} | {"__init__.py"}
     for path in (target / "core").iterdir():
-        if path.name not in allowed:
+        if path.is_dir():  # .ipynb_checkpoints, which JupyterLab makes where it saves a file
+            shutil.rmtree(path)
+        elif path.name not in allowed:
             path.unlink()
     return into

@@ -111,7 +111,7 @@ from tito.testing import close, raises
 def test_mlp_size():
     for sizes, want in [([2, 3], 9), ([3, 2], 8), ([1, 1, 1], 4), ([5], 0), ([784, 128, 10], 101_770)]:
         got = mlp_size(sizes)
-        assert got == want, f"mlp_size({sizes}): expected {want}, got {got}; m -> n takes n * m weights and n biases"
+        assert type(got) is int and got == want, f"mlp_size({sizes}): expected {want}, got {got}; m -> n takes n * m weights and n biases"
     ### BEGIN HIDDEN TESTS
     widths = np.random.default_rng().integers(2, 50, size=5).tolist()
     by_hand = 0

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,24 @@ def test_what_is_missing_is_named_with_its_cure(author_tree: Path, run_tito: Run
     assert "kernelspec remove python3" in cures["kernel in JupyterLab"][1]
     assert cures["bubblewrap"][0].startswith("absent") and cures["numpy"][0].startswith("missing")
     assert "Missing: numpy, import tinytorch, kernel in JupyterLab." in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"), [([], "tito's own packages are not installed"), (["click"], "yaml is not installed")]
+)
+def test_environment_without_the_course(author_tree: Path, tmp_path: Path, there: list[str], missing: str) -> None:
+    """As after `pip install .` without the extra, or in the wrong environment."""
+    for name in there:
+        spec = find_spec(name)
+        assert spec and spec.origin
+        (tmp_path / name).symlink_to(Path(spec.origin).parent)
+    path = os.pathsep.join([str(author_tree), str(tmp_path)])
+    command = [sys.executable, "-S", "-m", "tito", "module", "list"]
+    done = subprocess.run(
+        command, cwd=author_tree, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert missing in done.stderr and "-m pip install" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_folder_that_cannot_be_written(author_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

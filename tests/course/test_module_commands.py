@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -151,6 +152,14 @@ def test_package_file_edited_by_hand_must_be_completed_again(second: Student) ->
     assert exported.read_bytes() == original
 
 
+def test_what_jupyterlab_leaves_in_the_package_is_no_trouble(second: Student) -> None:
+    copy = second.root / "tinytorch/core/.ipynb_checkpoints/setup-checkpoint.py"
+    copy.parent.mkdir()
+    copy.touch()
+    second.complete("02")
+    assert copy.is_file()
+
+
 def test_the_first_failing_cell_is_named_with_its_cause(second: Student) -> None:
     second.solve("02", tensor_add="\n\ndef add(left, right):\n    return Tensor(left.data - right.data)")
     done = second.tito("module", "test", "02")
@@ -266,6 +275,46 @@ def test_file_that_fails_the_modules_own_tests_is_not_exported(second: Student) 
     assert second.snapshot() == before
 
 
+@pytest.mark.parametrize(
+    ("before", "solution", "says"),
+    [
+        ("def helper(a):\n    return a.data", "return Tensor(helper(left) + helper(right))", "'helper' is not defined"),
+        ("", "raise NotImplementedError()", "NotImplementedError"),
+    ],
+)
+def test_code_that_is_not_exported_is_the_likely_reason(second: Student, before: str, solution: str, says: str) -> None:
+    """Helpers, or the whole solution, in cells that the student added."""
+    second.solve("02")
+    notebook = second.read("02")
+    place = next(n for n, cell in enumerate(notebook["cells"]) if cell["id"] == "tensor-add")
+    extra = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    right = notebook["cells"][place]["source"].replace("#| export\n", "")
+    notebook["cells"][place]["source"] = f"#| export\ndef add(left, right):\n    {solution}\n"
+    notebook["cells"].insert(place + 1, {**extra, "id": "after", "source": "" if before else right})
+    notebook["cells"].insert(place, {**extra, "id": "before", "source": before})
+    second.write("02", notebook)
+    done = second.tito("module", "complete", "02")
+    assert done.returncode == 1
+    assert says in done.stderr and "with `#| export`" in done.stderr
+
+
+def test_jupyters_own_commands_in_an_exercise(second: Student) -> None:
+    second.solve("02", tensor_add="%matplotlib inline")
+    done = second.tito("module", "complete", "02")
+    assert done.returncode == 1
+    assert "not valid Python" in done.stderr and "begin with % or !" in done.stderr
+
+
+def test_ids_that_stand_twice_are_no_trouble(student: Student) -> None:
+    student.solve("01")
+    notebook = student.read("01")
+    for cell in notebook["cells"]:
+        cell["id"] = "same"
+    student.write("01", notebook)
+    done = student.tito("module", "test", "01")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def start_and_wait(student: Student, marker: Path, temporary: Path, *args: str) -> subprocess.Popen[str]:
     """Start ``tito`` and return once the file ``marker`` is there."""
     temporary.mkdir(exist_ok=True)
@@ -282,8 +331,18 @@ def start_and_wait(student: Student, marker: Path, temporary: Path, *args: str) 
 WAIT = "import os, pathlib, time; pathlib.Path(os.environ['MARKER']).write_text(str(os.getpid())); time.sleep(60)"
 
 
-@pytest.mark.parametrize("when", ["in the notebook", "in the module's tests"])
-def test_ctrl_c_leaves_everything_as_it_was(student: Student, tmp_path: Path, when: str) -> None:
+@pytest.mark.parametrize(
+    ("request_to_end", "when"),
+    [
+        (signal.SIGINT, "in the notebook"),
+        (signal.SIGINT, "in the module's tests"),
+        (signal.SIGTERM, "in the notebook"),
+        (signal.SIGHUP, "in the module's tests"),
+    ],
+)
+def test_being_stopped_leaves_everything_as_it_was(
+    student: Student, tmp_path: Path, request_to_end: signal.Signals, when: str
+) -> None:
     if when == "in the notebook":
         student.solve("01", setup_report=f"\n{WAIT}")
     else:
@@ -292,7 +351,7 @@ def test_ctrl_c_leaves_everything_as_it_was(student: Student, tmp_path: Path, wh
     before = student.snapshot()
     marker, temporary = tmp_path / "marker", tmp_path / "temporary"
     process = start_and_wait(student, marker, temporary, "module", "complete", "01")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(request_to_end)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Nothing was changed" in said and "Traceback" not in said
@@ -342,8 +401,12 @@ def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+NO_DATE = '{"format": 1, "course": "tinytorch", "completed": {"01_setup": {"at": "now", "sha256": ""}}, "hints": {}}'
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"format": 99}', '{"format": 1, "course": "another", "completed": {}, "hints": {}}']
+    "content",
+    ["", "{", "[]", '{"format": 99}', '{"format": 1, "course": "another", "completed": {}, "hints": {}}', NO_DATE],
 )
 def test_unusable_record_is_refused_and_left_alone(student: Student, content: str) -> None:
     record = student.root / ".tito" / "progress.json"
@@ -363,6 +426,7 @@ def test_unusable_record_is_refused_and_left_alone(student: Student, content: st
     [
         (["module", "test", "99"], 1, "there is no module '99'"),
         (["module", "complete", "tensr"], 1, "did you mean tensor?"),
+        (["module", "test", "²"], 1, "there is no module '²'"),
         (["module", "start", "06"], 1, "needs 01_setup"),
         (["module", "test", "02"], 1, "tito module complete 01"),
         (["module", "hint", "02"], 1, "needs 01_setup"),
@@ -377,6 +441,36 @@ def test_refusals(student: Student, args: list[str], status: int, says: str) -> 
     assert (done.returncode, done.stdout) == (status, "")
     assert says in done.stderr
     assert student.snapshot() == before
+
+
+def test_a_copy_of_a_modules_folder_is_refused(student: Student) -> None:
+    shutil.copytree(student.path("01").parent, student.root / "modules" / "01_copy")
+    done = student.tito("module", "test", "01")
+    assert done.returncode == 1
+    assert "two modules have the number 01: 01_copy and 01_setup" in done.stderr and "move it out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "says"), [("cell_seconds = 60", "60² % in [limits] is not"), ("course_id = tinytorch", "")]
+)
+def test_odd_signs_in_the_settings(student: Student, line: str, says: str) -> None:
+    settings = student.root / "settings.ini"
+    settings.write_text(settings.read_text().replace(line, f"{line}² %"))
+    done = student.tito("module", "hint", "01")  # which reads the limits and records the course
+    assert done.returncode == bool(says), done.stderr
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("command", ["module list", "export"])
+def test_folder_that_was_deleted(student: Student, command: str) -> None:
+    gone = student.root / "gone"
+    gone.mkdir()
+    script = f'cd {gone} && rmdir {gone} && exec "{sys.executable}" -m tito {command}'
+    done = subprocess.run(
+        ["sh", "-c", script], env=os.environ | {"PYTHONPATH": str(student.root)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "the current folder has been deleted" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_folder_that_is_not_a_course(student: Student, tmp_path: Path) -> None:
@@ -395,6 +489,33 @@ def test_start_without_display_says_what_to_type(student: Student) -> None:
     assert done.returncode == 0
     assert "-m jupyterlab --no-browser --LabApp.default_url=/lab/tree/modules/01_setup/setup.ipynb" in done.stdout
     assert student.path("01").read_bytes() == student.course.module("01").pristine.read_bytes()
+
+
+def test_what_to_type_can_be_typed_where_paths_have_spaces(student: Student) -> None:
+    root = student.root.rename(student.root.with_name("my class"))
+    done = student.run_tito(root, "module", "start", "01", **NO_DISPLAY)
+    words = shlex.split(next(line for line in done.stdout.splitlines() if line.startswith("  cd ")))
+    assert words[:3] == ["cd", str(root), "&&"]
+
+
+# where the words go
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_the_letters_of_a_message(student: Student, encoding: str) -> None:
+    student.solve("01", setup_report='\nraise ValueError("→ ∂")')
+    done = student.tito("module", "test", "01", PYTHONIOENCODING=encoding)
+    assert done.returncode == 1
+    assert "ValueError: ? ?" in done.stdout
+
+
+@pytest.mark.parametrize("call", ["module list | true", "module list >&-", "--help > /dev/full"])
+def test_words_that_nobody_takes(student: Student, call: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(student.root)}
+    command = ["sh", "-c", f'"{sys.executable}" -m tito {call}']
+    done = subprocess.run(command, cwd=student.root, env=environment, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert ("No space left" in done.stderr) == call.endswith("/dev/full")
 
 
 def test_start_opens_jupyterlab(student: Student) -> None:

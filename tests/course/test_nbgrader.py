@@ -289,6 +289,27 @@ def test_feedback_shows_what_failed_and_no_hidden_test(tree: Path, fresh: Path, 
     assert "longer than 4 s" in pages["loops"]
 
 
+def test_feedback_returns_nothing_that_a_link_in_a_submission_leads_to(
+    tree: Path, fresh: Path, run_tito: RunTito
+) -> None:
+    (fresh / "submitted" / "ada" / "02_tensor" / "data.csv").symlink_to(fresh / "gradebook.db")
+    for command in ("autograde", "feedback"):
+        done = run_tito(tree, "nbgrader", command, "02", "--student", "ada", "--course", fresh)
+        assert done.returncode == 0, done.stdout + done.stderr
+    returned = [path.name for path in (fresh / "feedback").rglob("*") if path.is_file()]
+    assert returned == ["tensor.html"]
+
+
+def test_a_grade_given_by_hand_outlives_another_autograding(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+    with Directory.open(fresh).gradebook() as gradebook:
+        grade = gradebook.find_grade("tensor-memory", "tensor", "02_tensor", "ada")
+        grade.manual_score, grade.needs_manual_grade = 15.0, False
+        gradebook.db.commit()
+    done = run_tito(tree, "nbgrader", "autograde", "02", "--student", "ada", "--course", fresh)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert scores(fresh)["ada"] == {**RIGHT, "tensor-memory": 15.0}
+
+
 def test_the_rubric_is_there_for_who_grades_and_for_nobody_else(tree: Path, fresh: Path, run_tito: RunTito) -> None:
     rubric = "Full marks for four megabytes with the reason."
     for student in GRADED:

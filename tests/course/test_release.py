@@ -345,6 +345,13 @@ def test_a_folder_that_is_not_empty(author_tree, run_tito, tmp_path):
     assert files(tmp_path / "class") == {"thesis.txt"}
 
 
+@pytest.mark.parametrize("command", [["release"], ["nbgrader", "init"]])
+def test_a_home_of_nobody(author_tree, run_tito, command):
+    done = run_tito(author_tree, *command, "~nobody-of-this-name/class")
+    assert done.returncode == 1
+    assert "nobody here is called 'nobody-of-this-name'" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_file_a_missing_parent_and_a_parent_that_cannot_be_written(author_tree, run_tito, tmp_path):
     append(tmp_path / "note.txt", "mine")
     done = run_tito(author_tree, "release", tmp_path / "note.txt")

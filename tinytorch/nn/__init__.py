@@ -2,4 +2,6 @@
 
 from tinytorch._face import face
 
-__getattr__ = face(__name__, "activations", "layers", "losses", "spatial", "embeddings", "attention", "transformers")
+__getattr__, __dir__ = face(
+    __name__, "activations", "layers", "losses", "spatial", "embeddings", "attention", "transformers"
+)

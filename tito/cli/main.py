@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
-import click
+try:
+    import click
+except ModuleNotFoundError:
+    from tito.doctor import INSTALL
+
+    sys.exit(f"Error: tito's own packages are not installed in this environment\n  next:  {INSTALL}")
 
 from tito.errors import TitoError
 
@@ -16,6 +23,7 @@ COMMANDS = {
     "release": ("tito.cli.author:release", "Write a workspace for students: notebooks without solutions."),
     "nbgrader": ("tito.cli.nbgrader:nbgrader", "Set up a course directory, grade it, return feedback."),
     "export": ("tito.cli.author:export", "Generate the package from the modules' sources."),
+    "audit": ("tito.cli.audit:audit", "Try the graded cells on wrong solutions."),
 }
 
 
@@ -56,13 +64,33 @@ def cli(ctx: click.Context) -> None:
         overview()
 
 
+def _told(error: OSError | ModuleNotFoundError) -> TitoError:
+    """Trouble with files or with the environment, told as every other refusal is."""
+    if isinstance(error, ModuleNotFoundError):
+        from tito.doctor import INSTALL
+
+        return TitoError(f"{error.name} is not installed in this environment", place=sys.prefix, next_step=INSTALL)
+    return TitoError(
+        f"a file cannot be read or written: {error.strerror or error}",
+        place=str(error.filename or ""),
+        next_step="look at the folder's permissions and at the free space (df -h), then try again",
+    )
+
+
 def main() -> None:
     """Run the command line; every error that a person can mend is shown without a traceback."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # which it is under nohup
+            signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))  # tidy up as after Ctrl-C
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a student's text may hold what the terminal has no letters for
     try:
         status = cli(standalone_mode=False)
-    except TitoError as error:
-        click.echo(click.style("Error: ", fg="red", bold=True) + str(error), err=True)
-        sys.exit(error.status)
+    except (TitoError, OSError, ModuleNotFoundError) as error:
+        problem = error if isinstance(error, TitoError) else _told(error)
+        click.echo(click.style("Error: ", fg="red", bold=True) + str(problem), err=True)
+        sys.exit(problem.status)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import textwrap
@@ -45,26 +46,7 @@ _STYLES: dict[State, str] = {
 }
 
 
-@contextmanager
-def _trouble_with_files() -> Iterator[None]:
-    """Tell trouble with files as every other refusal is told."""
-    try:
-        yield
-    except OSError as error:
-        raise TitoError(
-            f"a file cannot be read or written: {error.strerror or error}",
-            place=str(error.filename or ""),
-            next_step="look at the folder's permissions and at the free space (df -h), then try again",
-        ) from None
-
-
-class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
-        with _trouble_with_files():
-            return super().invoke(ctx)
-
-
-@click.group(cls=_Group)
+@click.group()
 def module() -> None:
     """Work through the modules: list, start, test, hint, complete, reset.
 
@@ -81,7 +63,6 @@ def _console() -> Console:
     return Console(highlight=False, markup=False, soft_wrap=True)
 
 
-@_trouble_with_files()
 def overview() -> None:
     """Show the progress and the next step."""
     course = Course.locate()
@@ -214,8 +195,9 @@ def start(nn: str, no_browser: bool) -> None:
     path = item.notebook.relative_to(course.root)
     command = [sys.executable, "-m", "jupyterlab"]
     if no_browser or not _has_display():
-        shown = " ".join([*command, "--no-browser", f"--LabApp.default_url=/lab/tree/{path}"])
-        click.echo(f"To open {item.slug} in JupyterLab, type:\n\n  cd {course.root} && {shown}\n")
+        shown = shlex.join([*command, "--no-browser", f"--LabApp.default_url=/lab/tree/{path}"])
+        folder = shlex.quote(str(course.root))
+        click.echo(f"To open {item.slug} in JupyterLab, type:\n\n  cd {folder} && {shown}\n")
         click.echo(f"and open the address that it prints. When you have saved your work: tito module test {item.nn}")
         return
     _open_jupyterlab(course, [*command, str(path)])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,10 +55,11 @@ def init(folder: Path) -> None:
     Example: tito nbgrader init ~/grading
     """
     from tito.grading.directory import Directory
+    from tito.newfolder import full_path
 
-    directory = Directory.create(Course.locate(), folder.expanduser().resolve())
+    directory = Directory.create(Course.locate(), full_path(folder))
     click.echo(f"Made a course directory for {directory.course.course_id} in {directory.root}")
-    click.echo(f"  next:  cd {directory.root} && tito nbgrader generate")
+    click.echo(f"  next:  cd {quote(str(directory.root))} && tito nbgrader generate")
 
 
 @nbgrader.command()

@@ -140,15 +140,17 @@ def feedback(directory: Directory, module: Module, student: str) -> str:
 
     if not directory.graded(module, student).is_dir():
         return f"not graded yet: tito nbgrader autograde {module.nn} --student {student}"
-    problem, _ = _convert(directory, GenerateFeedback, module, student)
+    # the page alone: nbgrader would return the files beside the notebook too, and follow their links to anywhere
+    problem, _ = _convert(directory, GenerateFeedback, module, student, ignore=["*"])
     return problem
 
 
-def _convert(directory: Directory, step: type, module: Module, student: str = "*") -> tuple[str, tuple[str, ...]]:
+def _convert(
+    directory: Directory, step: type, module: Module, student: str = "*", **traits: Any
+) -> tuple[str, tuple[str, ...]]:
     """Run one of nbgrader's converters; why it failed (empty if it did not), and what it found."""
-    where = directory.coursedir(
-        assignment_id=module.slug, student_id=student if student == "*" else glob.escape(student)
-    )
+    who = student if student == "*" else glob.escape(student)
+    where = directory.coursedir(assignment_id=module.slug, student_id=who, **traits)
     converter: Any = step(coursedir=where, config=directory.config, force=True)
     with Ear() as ear:
         try:
@@ -195,7 +197,7 @@ def _read_submission(directory: Directory, module: Module, student: str) -> Note
     """
     folder = directory.submission(module, student)
     path = folder / module.notebook.name
-    others = ", ".join(sorted(other.name for other in folder.glob("*.ipynb")))
+    others = ", ".join(sorted(other.name for other in folder.glob("*.ipynb") if other.is_file()))
     if others and not path.is_file():
         raise TitoError(f"{path.name} is missing; the folder has {others}", place=str(folder))
     return read_file(path, missing="collect it", broken="collect it again")

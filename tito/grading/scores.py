@@ -14,6 +14,7 @@ from tito.errors import TitoError
 from tito.grading.directory import Directory, grade_ids
 
 if TYPE_CHECKING:
+    from nbgrader.api import Grade
     from rich.table import Table
 
 _ACROSS = 6  # students side by side in one table
@@ -56,7 +57,7 @@ def read_scores(directory: Directory, module: Module, student: str | None = None
                 score=float(submission.score),
                 max_score=float(submission.max_score),
                 cells=tuple(
-                    CellScore(grade.name, None if grade.needs_manual_grade else float(grade.score), grade.max_score)
+                    CellScore(grade.name, None if _is_open(grade) else float(grade.score), grade.max_score)
                     for notebook in submission.notebooks
                     for grade in sorted(notebook.grades, key=lambda grade: order.get(grade.name, len(order)))
                 ),
@@ -65,6 +66,11 @@ def read_scores(directory: Directory, module: Module, student: str | None = None
             if student in (None, submission.student_id)
         ]
     return sorted(found, key=lambda scores: scores.student)
+
+
+def _is_open(grade: Grade) -> bool:
+    """True if a person has yet to grade it; after another autograding nbgrader asks again, and keeps the old score."""
+    return bool(grade.needs_manual_grade and grade.manual_score is None)
 
 
 def score_tables(title: str, scores: Sequence[Scores]) -> Iterator[Table]:
