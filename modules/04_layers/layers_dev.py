@@ -136,7 +136,7 @@ print(f"of these in the first layer: {mlp_size([784, 128]) / mlp_size([784, 128,
 # How is a program to tell weights from other tensors? By their class. A `Parameter` is a Tensor whose gradient is
 # wanted, and nothing more.
 #
-# Weights start at random. If all rows of a weight began equal, all outputs would be equal, would get equal gradients,
+# Weights start at random. If all weights began equal, all outputs of a layer would be equal, would get equal gradients,
 # and would stay equal for ever. PyTorch draws them evenly from $[-k, k)$ with $k = 1/\sqrt{\text{in\_features}}$;
 # section 6 measures what that does.
 #
@@ -203,7 +203,7 @@ def uniform_parameter(shape: tuple[int, ...], bound: float) -> Parameter:
 # %% nbgrader={"grade": true, "grade_id": "test-layers-parameter", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 def test_parameter():
     p = Parameter([[1.0, 2.0]])
-    close(p.data, [[1, 2]], dtype=np.float32)
+    close(p.data, [[1, 2]], dtype=np.float32, why="Tensor's own __init__ converts: hand it the data")
     assert isinstance(p, Tensor) and p.requires_grad is True, "a Parameter is a Tensor that wants a gradient"
     assert p.grad is None, "a fresh parameter has no gradient yet"
     close(Parameter([1.0], dtype=np.float64).data, [1], dtype=np.float64, why="pass the dtype on")
@@ -212,7 +212,8 @@ def test_parameter():
     manual_seed(3)
     drawn = uniform_parameter((40, 50), 0.25)
     assert isinstance(drawn, Parameter), f"expected a Parameter, got {type(drawn).__name__}"
-    assert drawn.shape == (40, 50) and drawn.dtype == np.float32, (drawn.shape, drawn.dtype)
+    told = f"expected float32 of shape (40, 50), got {drawn.dtype} of shape {drawn.shape}"
+    assert drawn.shape == (40, 50) and drawn.dtype == np.float32, told
     assert -0.25 <= float(drawn.data.min()) < -0.24, f"the smallest of 2,000 should be near -0.25: {drawn.data.min()}"
     assert 0.24 < float(drawn.data.max()) <= 0.25, f"the largest of 2,000 should be near 0.25: {drawn.data.max()}"
     manual_seed(3)
@@ -425,14 +426,15 @@ def test_module():
     close(layer.mean, [0.5, 1.5], dtype=np.float32, why="use as_array, which knows the dtype rule")
     close(layer.count, 3, dtype=np.int64)
     layer.mean = Tensor([2.0, 3.0])
-    close(layer.mean, [2, 3], why="a name in self._buffers stays an array: was it put there?")
+    assert type(layer.mean) is np.ndarray, "a name in self._buffers stays an array: does it hold every name?"
+    close(layer.mean, [2, 3], why="a buffer takes the numbers that are assigned to it")
     layer.count = Tensor(4)
     close(layer.count, 4, why="the second buffer's name joins the first in self._buffers")
     other = Module()
     other.mean = "a word"
     assert other.mean == "a word", "a buffer belongs to one module: do not change the tuple that all modules share"
     for name in ("forward", "mean", "two words", "a.b", ""):
-        with raises(KeyError, repr(name), why="names that are taken, or are no identifiers, are refused"):
+        with raises(KeyError, name, why=f"the name {name!r} is taken or no identifier, so refuse it and name it"):
             layer.register_buffer(name, [0.0])
     close(layer.mean, [2, 3], why="a refused name changes nothing")
     ### BEGIN HIDDEN TESTS
@@ -474,8 +476,8 @@ for attempt in (Forgetful, lambda: setattr(scale, "weight", scale.weight - 0.1))
 # ## 4. How names arise
 #
 # Modules own modules, so a network is a tree, and the name of a thing is the path from the root to it, joined by dots.
-# Predict the names of the parameters of `Twice` below, in order, before you run it. `left` and `right` are one and the
-# same object: how many parameters will an optimizer want to see?
+# Predict the names of the parameters of `Twice` below, in order. `left` and `right` are one and the same object: how
+# many parameters will an optimizer want to see? The next two exercises answer.
 
 # %%
 class Twice(Module):
@@ -536,7 +538,8 @@ def test_walk():
     leaf = tree()
     root = tree(stem=tree(inner=leaf), head=tree())
     paths = [path for path, _ in walk(root)]
-    assert paths == ["", "stem", "stem.inner", "head"], f"expected '', stem, stem.inner, head; got {paths}"
+    told = f"expected '', stem, stem.inner, head: itself, then a walk of each child; got {paths}"
+    assert paths == ["", "stem", "stem.inner", "head"], told
     found = dict(walk(root))
     assert found[""] is root and found["stem.inner"] is leaf, "each path comes with the module that it leads to"
     shared = [path for path, _ in walk(tree(a=leaf, b=leaf))]
@@ -616,7 +619,7 @@ def parameters_of(module: Module) -> Iterator[tuple[str, Parameter]]:
 def test_parameters():
     one, two = Parameter([1.0]), Parameter([1.0])
     kept = [name for name, _ in without_repeats([("x", one), ("y", two), ("z", one), ("u", two), ("v", None)])]
-    assert kept == ["x", "y", "v"], f"expected x, y, v: the first pair of each object; got {kept}"
+    assert kept == ["x", "y", "v"], f"expected x, y, v: the first pair of each object, by its id; got {kept}"
     assert next(iter(without_repeats([("x", one)])))[1] is one, "the pair is passed on as it is"
     net = Module()
     net.left = net.right = Times(2.0)
@@ -640,7 +643,8 @@ def test_parameters():
         twig.tied, twig.own, twig.note = tied, Parameter([float(place)]), Tensor([1.0])
         setattr(trunk, f"twig{place}", twig)
     names = [name for name, _ in trunk.named_parameters()]
-    assert names == ["twig0.tied", *[f"twig{place}.own" for place in range(twig_count)]], names
+    twigs = ["twig0.tied", *[f"twig{place}.own" for place in range(twig_count)]]
+    assert names == twigs, f"only Parameters, a tied one once: {names}"
     close([float(p) for p in trunk.parameters()], [0.0, *range(twig_count)])
     ### END HIDDEN TESTS
 
@@ -666,7 +670,7 @@ len(list(Pile().parameters()))
 # ## 5. Linear
 #
 # Now the first real layer. It checks the width of what comes in, and names itself if it is wrong: a network has many
-# layers, and `inner dimensions 784 and 28 differ` fits most of them.
+# layers, and `inner dimensions 28 and 784 differ` does not say which of them it was.
 #
 # Inputs may have any number of axes before the last, (batch, time, features) in a language model. Before you decide how
 # to multiply those, predict which is faster: a stack of 128 short sequences, (128, 8, 256) @ (256, 256), or the same
@@ -682,7 +686,7 @@ print(f"as one product:  {flat.median_s * 1e3:6.1f} ms   {stacked.median_s / fla
 
 # %% [markdown]
 # The numbers are the same, in the same memory, and a reshape costs nothing. Measured here, with NumPy 2.4 and OpenBLAS:
-# 18 ms against 1.7 ms on one thread, 11 ms against 0.7 ms on two. A stack is multiplied matrix by matrix, and each
+# 7 ms against 1.5 ms on one thread, 11 ms against 0.9 ms on two. A stack is multiplied matrix by matrix, and each
 # product arranges the weights anew for only 8 rows of work. So `Linear` makes one table of its input, multiplies once,
 # and puts the axes back.
 #
@@ -741,6 +745,7 @@ class Linear(Module):
     (2, 5, 8)
 
     HINT: Use tensors all the way. A `.data` inside `forward` would give the right numbers, and no gradients later.
+    And ask `self.bias is None`: a tensor of several numbers is neither true nor false.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -790,7 +795,8 @@ def tensors_behind(layer, x):
 
 def test_linear():
     layer = Linear(2, 3)
-    assert layer.weight.shape == (3, 2) and layer.bias.shape == (3,), (layer.weight.shape, layer.bias.shape)
+    shapes = layer.weight.shape, layer.bias.shape
+    assert shapes == ((3, 2), (3,)), f"Linear(2, 3): expected a weight (3, 2) and a bias (3,), got {shapes}"
     assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"], "both are Parameters, the weight first"
     layer.weight.data = np.array([[3, 4], [5, 6], [0, 1]], np.float32)
     layer.bias.data = np.array([0, 0, 10], np.float32)
@@ -799,7 +805,8 @@ def test_linear():
     close(layer(Tensor(np.ones((2, 1, 2)))).data, np.tile([7.0, 11.0, 11.0], (2, 1, 1)), why="keep the leading axes")
     close(layer(Tensor(np.ones((0, 2)))).data, np.zeros((0, 3)), why="an empty batch is a batch")
     for x in (np.ones((2, 3)), np.ones(3), np.array(1.0)):
-        with raises(ValueError, "Linear(in_features=2, out_features=3, bias=True)", "expected 2", str(x.shape)):
+        why = f"the input has shape {x.shape}"
+        with raises(ValueError, "Linear(in_features=2, out_features=3, bias=True)", "expected 2", str(x.shape), why=why):
             layer(Tensor(x))
     bare = Linear(2, 3, bias=False)
     assert bare.bias is None and len(list(bare.parameters())) == 1, "bias=False leaves the bias away"
@@ -847,8 +854,8 @@ except ValueError as error:
 # ### What a layer weighs
 #
 # Weights are kept once. The output is kept once *for every row of the batch*, and in training it stays until its
-# gradient is computed. Predict: at how many rows does the output of `Linear(512, 2048)` take more memory than its
-# weights?
+# gradient is computed. Predict: at how many rows does the output of `Linear(512, 2048)` take as much memory as its
+# weights and biases?
 
 # %%
 layer = Linear(512, 2048)
@@ -903,7 +910,8 @@ def spread_through(x, layers):
 # %% nbgrader={"grade": true, "grade_id": "test-layers-spread", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 def test_spread_through():
     start = Tensor([[-1.0, 1.0], [1.0, -1.0]])
-    close(spread_through(start, [Times(2.0), Times(3.0)]), [2, 6], why="each layer gets what the one before gave")
+    why = "np.std of each output; each layer gets what the one before gave"
+    close(spread_through(start, [Times(2.0), Times(3.0)]), [2, 6], why=why)
     close(spread_through(start, []), np.zeros(0))
     ### BEGIN HIDDEN TESTS
     factors = np.random.default_rng().uniform(0.5, 2, size=5)
@@ -956,7 +964,6 @@ print({label: f"{values[-1]:.3g}" for label, values in spreads.items()})
 # or three layers nobody notices, and a library cannot change its start without changing everybody's results. Drawing
 # from ±√(3/n) gives σ = 1/√n and keeps the spread: 0.98 after ten layers. Deep networks use such a bound, with a
 # factor for their activation, or normalise between the layers (module 14).
-#
 #
 # ## 7. Layers in a row
 #
@@ -1111,9 +1118,9 @@ def test_sequential():
     assert blocks.append(triple) is blocks, "append returns the list, so that calls can be chained"
     assert [name for name, _ in blocks.named_parameters()] == ["0.weight", "1.weight"]
     close(Sequential(double, lambda x: x + 1)(Tensor([1.0])).data, [3], why="a function may stand among the modules")
-    with raises(TypeError, "Sequential", "position 1", "str"):
+    with raises(TypeError, "Sequential", "position 1", "str", why="'relu' is no Module"):
         Sequential(double, "relu")
-    with raises(TypeError, "ModuleList", "position 2", "float"):
+    with raises(TypeError, "ModuleList", "position 2", "float", why="1.0 is no Module"):
         blocks.append(1.0)
     assert len(blocks) == 2, "what is refused is not kept"
     with raises(IndexError, "3"):
@@ -1217,7 +1224,7 @@ def load_state(module: Module, state: Mapping[str, Any], strict: bool = True) ->
     TODO: Collect all problems; if there are any, raise; only then write.
 
     APPROACH:
-    1. `missing`: the names in `targets` that are not in `given`. `unexpected`: the other way round.
+    1. `missing`: the names in `targets` that are not in `given`, in order. `unexpected`: the other way round.
     2. `misfits`, a list of lines: if strict, one line for each list of names that is not empty
        (`f"missing: {', '.join(missing)}"`, and the same for unexpected). Always one line for each name that both have
        with different shapes: `f"{name}: the module has shape {...}, the state {...}"`.
@@ -1293,8 +1300,9 @@ def test_state():
     close(two.state_dict()["steps"], 1, why="if anything is wrong, nothing is written")
     skipped = two.load_state_dict({"0.bias": [5.0, 6.0], "extra": [1.0]}, strict=False)
     close(two[0].bias.data, [5, 6], dtype=np.float32, why="strict=False loads the names that both have")
-    assert list(skipped.missing_keys) == [key for key in state if key != "0.bias"], skipped.missing_keys
-    assert list(skipped.unexpected_keys) == ["extra"], skipped.unexpected_keys
+    absent = [key for key in state if key != "0.bias"]
+    told = f"expected {absent} missing and ['extra'] unexpected, got {skipped}"
+    assert list(skipped.missing_keys) == absent and list(skipped.unexpected_keys) == ["extra"], told
     exact = Module()
     exact.weight = Parameter([1.0], dtype=np.float64)
     exact.load_state_dict({"weight": np.array([2.0], np.float32)})
@@ -1368,9 +1376,9 @@ class Announce(Module):
 Announce()(Tensor([1.0]))
 
 # %% [markdown]
-# One thing more: a unit that gets the sum of 100 inputs in use got only about 100·(1 − p) of them in training. The two must agree
-# on average. The *inverted* dropout, which everybody uses, pays in training: what is kept is multiplied by 1/(1 − p),
-# and in use there is nothing left to do.
+# One thing more: a unit that gets the sum of 100 inputs in use got only about 100·(1 − p) of them in training. The two
+# must agree on average. The *inverted* dropout, which everybody uses, pays in training: what is kept is multiplied by
+# 1/(1 − p), and in use there is nothing left to do.
 #
 # Predict: with p = 0.5, what is the mean of 100,000 ones after dropout, with and without the factor?
 #
@@ -1431,8 +1439,8 @@ class Dropout(Module):
     4. Return x times the mask.
 
     EXAMPLE:
-    >>> _ = manual_seed(0); Dropout(0.5)(Tensor([1.0, 1.0, 1.0, 1.0]))
-    Tensor([0., 2., 2., 2.])
+    >>> _ = manual_seed(11); Dropout(0.5)(Tensor([1.0, 1.0, 1.0, 1.0]))
+    Tensor([2., 2., 0., 2.])
 
     HINT: `array_of_booleans.astype(x.dtype)` turns False and True into 0 and 1.
     """
@@ -1473,7 +1481,8 @@ def test_dropout():
     dropped = layer(ones).data
     values = sorted(set(dropped.ravel().tolist()))
     close(values, [0, 1.25], why="a number is either 0, or multiplied by 1/(1 - p) = 1.25")
-    close(float((dropped == 0).mean()), 0.2, atol=0.01, rtol=0, why="p is the probability of dropping, not of keeping")
+    why = "p is the probability of dropping, not of keeping, with a draw for each number"
+    close(float((dropped == 0).mean()), 0.2, atol=0.01, rtol=0, why=why)
     assert dropped.dtype == np.float32, f"expected float32, got {dropped.dtype}"
     assert np.any(layer(ones).data != dropped), "the mask is drawn anew for each call"
     manual_seed(4)

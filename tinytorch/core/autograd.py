@@ -203,7 +203,7 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     summed = np.sum(gradient, axis=(*range(extra), *stretched), keepdims=True)
     fitted: Array = summed.reshape(summed.shape[summed.ndim - len(shape) :])
     if fitted.shape != shape:
-        raise ValueError(f"unbroadcast: an input of shape {shape} does not broadcast to {gradient.shape}")
+        raise ValueError(f"unbroadcast: {gradient.shape} summed for an input of shape {shape} gives {fitted.shape}")
     return fitted
 
 # %% modules/06_autograd/autograd_dev.py #autograd-reductions

@@ -506,8 +506,8 @@ class Dropout(Module):
         When called in training on numbers that are not floating-point.
 
     EXAMPLE:
-    >>> _ = manual_seed(0); Dropout(0.5)(Tensor([1.0, 1.0, 1.0, 1.0]))
-    Tensor([0., 2., 2., 2.])
+    >>> _ = manual_seed(11); Dropout(0.5)(Tensor([1.0, 1.0, 1.0, 1.0]))
+    Tensor([2., 2., 0., 2.])
     """
 
     def __init__(self, p: float = 0.5) -> None:
