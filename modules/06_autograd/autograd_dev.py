@@ -1538,9 +1538,9 @@ plt.show()
 
 # %% [markdown]
 # Measured here: with notes 0.52 MB for each layer, which is two arrays of 262 kB, the sum and its tanh. Without, 0.79
-# MB however deep, from two layers on: what the layer got, the sum, and its tanh. Backward frees the notes of each node as soon as its
-# rule has run. That is why a second backward through the same notes is refused, unless the first one was told to keep
-# them.
+# MB however deep, from two layers on: what the layer got, the sum, and its tanh. Backward frees the notes of each
+# node as soon as its rule has run. That is why a second backward through the same notes is refused, unless the first
+# one was told to keep them.
 #
 # ## 14. Trust, but verify
 #
