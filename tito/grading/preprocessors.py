@@ -21,7 +21,7 @@ from tito.grading.directory import grade_ids
 from tito.grading.journal import FINDING
 from tito.repair import repair
 from tito.runner import CellResult, RunResult, run_notebook
-from tito.source import code_cells, grade_info, is_marker, split_secret
+from tito.source import code_cells, is_marker, split_secret
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HIDDEN = "[in a hidden test]"
@@ -65,7 +65,6 @@ class RunNotebook(NbGraderPreprocessor):  # type: ignore[misc]
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         course = Course(Path(self.course_tree))
         module = course.module(resources["nbgrader"]["assignment"])
-        _name_cells(nb)
         result = run_notebook(course, module, nb)
         for cell, outcome in zip(code_cells(result.notebook), result.cells, strict=True):
             if outcome.is_test:
@@ -73,13 +72,6 @@ class RunNotebook(NbGraderPreprocessor):  # type: ignore[misc]
         for finding in findings(result):
             self.log.warning("%s", finding, extra={FINDING: finding})
         return result.notebook, resources
-
-
-def _name_cells(notebook: NotebookNode) -> None:
-    """Give every cell an id of its own: notebooks of older tools have none, and edited ones the same twice."""
-    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
-    for position, cell in enumerate(notebook.cells):
-        cell["id"] = f"{position:03d}-{grade_info(cell).get('grade_id', 'cell')}"[:64]
 
 
 def settle(cell: NotebookNode, outcome: CellResult) -> None:
