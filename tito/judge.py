@@ -15,7 +15,7 @@ from tito.source import code_cells, grade_info, read_notebook
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from tito.runner import CellResult
+    from tito.outcome import CellResult
 
 _STOPPED = ("timeout", "output limit", "died")
 _STUB = "raise NotImplementedError()"  # what nbgrader leaves of a solution

@@ -16,9 +16,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nbformat.v4 as nbv4
 from jupyter_client.kernelspec import KernelSpecManager
@@ -30,10 +29,9 @@ from nbformat import NotebookNode
 import tito
 from tito.course import Course, Limits, Module
 from tito.errors import TitoError
+from tito.outcome import CellResult, Place, RunResult, Status, is_test
 from tito.source import code_cells, grade_info
 from tito.staging import stage_package
-
-Status = Literal["ok", "error", "timeout", "output limit", "died", "not run"]
 
 # what the executed notebook shows as the error's name where the kernel could not say it itself
 _MARKS: dict[Status, str] = {
@@ -52,52 +50,6 @@ _SIZED = {"stream", "display_data", "update_display_data", "execute_result", "er
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r"Cell In\[(\d+)\], line (\d+)")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A line of a notebook's cell, counted from 1."""
-
-    cell_id: str
-    line: int
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What became of one code cell.
-
-    ``line`` is the line of this cell that failed, and ``raised_at`` the innermost line of the notebook: where a test
-    calls an exercise that raises, the line in the exercise. Both are None where the traceback does not say.
-    """
-
-    id: str
-    grade_id: str
-    is_test: bool
-    points: float
-    status: Status
-    ename: str = ""
-    evalue: str = ""
-    line: int | None = None
-    raised_at: Place | None = None
-    seconds: float = 0.0
-    outputs: tuple[NotebookNode, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return self.status == "ok"
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The outcome of every code cell, in order, and the notebook with its outputs.
-
-    In the notebook, a cell that did not end by itself (too long, too much output, dead kernel, not run) has an error
-    output that says so.
-    """
-
-    cells: tuple[CellResult, ...]
-    notebook: NotebookNode
-    seconds: float
 
 
 def run_notebook(
@@ -129,12 +81,6 @@ def run_notebook(
         run = _Run(course.limits, deepcopy(notebook), Path(folder), stop_at_first_failure, on_cell)
         package = stage_package(course, module, run.folder / "package")
         return _wait_for(run.play(package))
-
-
-def is_test(cell: NotebookNode) -> bool:
-    """True for a cell that earns its points by running without an error; nbgrader calls it autograded."""
-    info = grade_info(cell)
-    return bool(cell.cell_type == "code" and info.get("grade") and not info.get("solution"))
 
 
 def _wait_for(work: Coroutine[Any, Any, RunResult]) -> RunResult:

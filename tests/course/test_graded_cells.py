@@ -15,7 +15,8 @@ from nbformat import NotebookNode
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.grading.students import blank, students_folder, wrong
-from tito.runner import CellResult, is_test, run_notebook
+from tito.outcome import CellResult, is_test
+from tito.runner import run_notebook
 from tito.source import code_cells, grade_info, read_notebook
 
 COURSE = Course(Path(__file__).parents[2])

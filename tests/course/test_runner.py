@@ -16,7 +16,8 @@ import pytest
 from nbformat import NotebookNode
 
 from tito.course import Course
-from tito.runner import CellResult, RunResult, run_notebook
+from tito.outcome import CellResult, RunResult
+from tito.runner import run_notebook
 
 TEST = {"grade": True, "solution": False, "locked": True, "points": 5, "schema_version": 3}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tito.course import Course, Module
-from tito.runner import is_test
+from tito.outcome import is_test
 from tito.source import code_cells, read_notebook
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from tito.source import grade_info, read_notebook
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from tito.runner import RunResult
+    from tito.outcome import RunResult
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def validate(directory: Directory, module: Module, student: str | None) -> RunRe
         If the submission is missing or cannot be graded.
     """
     from tito.grading.preprocessors import mend
-    from tito.runner import is_test, run_notebook
+    from tito.outcome import is_test
+    from tito.runner import run_notebook
 
     source = directory.source(module)
     if student is None:

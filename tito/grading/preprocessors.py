@@ -19,8 +19,9 @@ from traitlets import Unicode
 from tito.course import Course
 from tito.grading.directory import grade_ids
 from tito.grading.journal import FINDING
+from tito.outcome import CellResult, RunResult
 from tito.repair import repair
-from tito.runner import CellResult, RunResult, run_notebook
+from tito.runner import run_notebook
 from tito.source import code_cells, is_marker, split_secret
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
