@@ -6,11 +6,14 @@ then values. Nothing here calls a method of a student's object, and no expected 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+# Where the student's code runs in another process, grading puts here what brings an array or list up to date.
+look: Callable[[object], object] = lambda value: value  # noqa: E731
 
 _PLAIN = (np.ndarray, int, float, bool, list, tuple)
 
@@ -62,7 +65,7 @@ def close(
     AssertionError
         Naming the first place that differs, what was expected there and what came.
     """
-    got, want = _plain_array(actual, what), _plain_array(expected, what)
+    got, want = _plain_array(look(actual), what), _plain_array(expected, what)
     tail = f": {why}" if why else ""
     if got.shape != want.shape:
         raise AssertionError(f"{what}: expected shape {want.shape}, got {got.shape}{tail}")

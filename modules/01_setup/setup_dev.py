@@ -387,6 +387,33 @@ def call_times(function: Callable[[], Any], repeats: int) -> list[float]:
     return [total / calls for total in samples]
     ### END SOLUTION
 
+# %% [markdown]
+# The next tests need a function that takes next to no time, and some whose memory is known.
+
+# %% nbgrader={"grade": false, "grade_id": "setup-examples", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def counting():
+    """A function that returns how often it was called before."""
+    return itertools.count().__next__
+
+
+class Allocating:
+    """A function that needs so many bytes, then so many, ...; it returns the last of them, and counts its calls."""
+
+    def __init__(self, *amounts):
+        self.amounts = amounts
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        for amount in self.amounts[:-1]:
+            len(bytearray(amount))
+        return bytearray(self.amounts[-1])
+
+
+def filling(count, value):
+    """A function that returns an array of ``count`` numbers, all equal to ``value``."""
+    return lambda: np.full(count, value)
+
 # %% nbgrader={"grade": true, "grade_id": "test-setup-call-times", "locked": true, "points": 18, "schema_version": 3, "solution": false, "task": false}
 class Planned:
     """A function whose calls sleep as long as the plan says (then no more), and note whether the collector is on."""
@@ -418,9 +445,9 @@ def test_call_times():
 
     totals = []
     for _ in range(3):  # another program may hold one of them up
-        ticks = itertools.count()
-        times = call_times(ticks.__next__, 4)
-        totals.append(next(ticks))
+        ticks = counting()
+        times = call_times(ticks, 4)
+        totals.append(ticks())
         assert len(times) == 4, f"repeats=4 must give 4 times, got {len(times)}"
         assert 2e-9 < min(times) < 5e-6, (
             f"counting takes longer than 2 ns and less than 5 µs, got {min(times) * 1e6:.4f} µs: "
@@ -531,34 +558,29 @@ def about(peak, expected, what, why):
 
 def test_peak_memory():
     tracemalloc.stop()  # an earlier attempt may have left it on
-    answer, peak = peak_memory(lambda: np.full(250_000, 1.5))
+    answer, peak = peak_memory(filling(250_000, 1.5))
     close(answer, np.full(250_000, 1.5), what="the first of the two values", why="return what the function returned")
     about(peak, 2_000_000, "an array of 250,000 float64", "call once, and look at the peak inside with tracing():")
 
-    def one_after_the_other():
-        len(bytearray(5_000_000))
-        len(bytearray(3_000_000))
-        return bytearray(1_000_000)
-
-    _, peak = peak_memory(one_after_the_other)
+    _, peak = peak_memory(Allocating(5_000_000, 3_000_000, 1_000_000))
     about(peak, 5_000_000, "5 MB, then 3 MB, then 1 MB", "the most held at any one time, not the last and not the sum")
     assert not tracemalloc.is_tracing(), "tracemalloc is still on afterwards: call the function inside with tracing():"
 
     tracemalloc.start()
     try:
-        kept = bytearray(7_000_000)
-        _, peak = peak_memory(lambda: bytearray(2_000_000))
+        kept = filling(875_000, 0.0)()
+        _, peak = peak_memory(Allocating(2_000_000))
         about(peak, 2_000_000, "2 MB while 7 MB were held before", "subtract what was held before the call")
         assert tracemalloc.is_tracing(), "tracemalloc was on before, and is off afterwards: leave it as it was"
     finally:
         tracemalloc.stop()
-    assert len(kept) == 7_000_000
+    assert kept.nbytes == 7_000_000
     ### BEGIN HIDDEN TESTS
     for amount in np.random.default_rng().integers(1_000_000, 20_000_000, size=3).tolist():
-        used = []
-        answer, peak = peak_memory(lambda amount=amount, used=used: used.append(amount) or len(bytearray(amount)))
-        close(answer, amount, what="the first of the two values")
-        close(used, [amount], what="what a counter saw", why="call the function exactly once")
+        work = Allocating(amount, 10)
+        answer, peak = peak_memory(work)
+        assert answer == bytearray(10), f"the first of the two values: expected bytearray(10), got {answer!r}"
+        close(work.calls, 1, what="what a counter saw", why="call the function exactly once")
         about(peak, amount, f"a call that needs {amount:,} bytes", "")
     with raises(ZeroDivisionError):
         peak_memory(lambda: 1 / 0)

@@ -402,7 +402,10 @@ def owned(module: Module, kind: type[_Kind]) -> Iterator[tuple[str, _Kind]]:
     """The attributes of ``module`` that are of class ``kind``, with their names, in order of assignment."""
     return ((name, value) for name, value in vars(module).items() if isinstance(value, kind))
 
-# %% nbgrader={"grade": true, "grade_id": "test-layers-module", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+# %% [markdown]
+# The tests of this notebook use three small modules.
+
+# %% nbgrader={"grade": false, "grade_id": "layers-examples", "locked": true, "schema_version": 3, "solution": false, "task": false}
 class Affine(Module):
     def forward(self, x, factor, shift=0.0):
         return x * factor + shift
@@ -417,6 +420,15 @@ class Times(Module):
         return x * self.weight
 
 
+class Plus(Module):
+    def __init__(self, shift):
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x):
+        return x + self.shift
+
+# %% nbgrader={"grade": true, "grade_id": "test-layers-module", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
 def test_module():
     close(Affine()(Tensor([1.0, 2.0]), 3.0).data, [3, 6], why="__call__ passes what it got on to forward")
     close(Affine()(Tensor([1.0, 2.0]), factor=3.0, shift=1.0).data, [4, 7], why="**options go on as well")
@@ -1099,15 +1111,6 @@ class Sequential(ModuleList):
 # %% nbgrader={"grade": true, "grade_id": "test-layers-sequential", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 def test_sequential():
     double, triple = Times(2.0), Times(3.0)
-
-    class Plus(Module):
-        def __init__(self, shift):
-            super().__init__()
-            self.shift = shift
-
-        def forward(self, x):
-            return x + self.shift
-
     net = Sequential(double, Plus(1.0), triple)
     close(net(Tensor([1.0, 2.0])).data, [9, 15], why="first times 2, then plus 1, then times 3: in order")
     close(Sequential()(Tensor([1.0, 2.0])).data, [1, 2], why="no modules: what comes in goes out")

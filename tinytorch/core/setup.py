@@ -154,7 +154,7 @@ def call_times(function: Callable[[], Any], repeats: int) -> list[float]:
         samples = [sample, *(elapsed(function, calls) for _ in range(repeats - 1))]
     return [total / calls for total in samples]
 
-# %% modules/01_setup/setup_dev.py #setup-027
+# %% modules/01_setup/setup_dev.py #setup-029
 @contextmanager
 def tracing() -> Iterator[None]:
     """Let ``tracemalloc`` count memory in this block, its peak beginning here; afterwards it is as it was.
@@ -191,7 +191,7 @@ def peak_memory(function: Callable[[], Any]) -> tuple[Any, int]:
         _, highest = tracemalloc.get_traced_memory()
     return outcome, highest - held
 
-# %% modules/01_setup/setup_dev.py #setup-032
+# %% modules/01_setup/setup_dev.py #setup-034
 class Measurement(NamedTuple):
     """What a call gave and what it cost; ``print`` shows the costs."""
 
@@ -253,7 +253,7 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, **kwargs
     quarters = [quantile(durations, quarter / 4) for quarter in (1, 2, 3)]
     return Measurement(outcome, quarters[1], quarters[2] - quarters[0], most)
 
-# %% modules/01_setup/setup_dev.py #setup-052
+# %% modules/01_setup/setup_dev.py #setup-054
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to a new file beside ``path``, then rename it to ``path``.
 

@@ -1,0 +1,152 @@
+"""The first code that runs in a worker's process: it sets the limits, gives up every right, and becomes the worker.
+
+Called as ``launch.py CONFINEMENT WORKER SOCKET FOLDER ...``; the worker gets what stands from WORKER on. CONFINEMENT is
+JSON: ``limits`` in bytes, seconds and pieces by the names of :mod:`resource`, ``isolated``, and ``uid``, the user to
+become where root starts us. The standard library is all that there is.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+
+# kernel's numbers of the system calls that end in EPERM, on x86-64 and on 64-bit ARM
+_REFUSED = {
+    # a second process would have memory and processor time of its own; threads stay possible
+    "fork": (57, None),
+    "vfork": (58, None),
+    # memory that no limit counts
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    # other namespaces, other processes, and the corners of the kernel that break-outs begin in
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+}
+_CLONE, _CLONE3, _SOCKET, _PRCTL = (56, 220), (435, 435), (41, 198), (157, 167)
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_X32_BIT = 0x40000000  # x86-64's second set of system calls, which the numbers above do not name
+
+_CLONE_THREAD = 0x10000
+_AF_UNIX = 1
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 22, 2
+
+# one instruction of the kernel's filter language is an operation, two jumps (if true, if false) and a number
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_Instruction = tuple[int, int, int, int]
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # where the kernel puts them for a filter
+_ALLOW: _Instruction = (_RETURN, 0, 0, 0x7FFF0000)
+_KILL: _Instruction = (_RETURN, 0, 0, 0x80000000)
+
+
+def main() -> None:
+    confinement, worker = json.loads(sys.argv[1]), sys.argv[2]
+    del sys.argv[:2]
+    _limit(confinement["limits"])
+    if confinement["uid"] is not None:
+        _become(confinement["uid"])
+    if confinement["isolated"]:
+        _die_with_parent_and_filter()
+    _run(worker)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    for name, value in limits.items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def _become(uid: int) -> None:
+    """Change to a user without rights; the capabilities go with it."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def _die_with_parent_and_filter() -> None:
+    """End when bwrap ends (a change of user undid that), and refuse system calls from now on."""
+    import ctypes
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+    instructions = _filter(os.uname().machine)
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = Program(len(instructions), ctypes.addressof(buffer))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
+    for option, argument, pointer in (
+        (_PR_SET_PDEATHSIG, signal.SIGKILL, None),
+        (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program)),
+    ):
+        if prctl(option, argument, pointer, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")
+
+
+def _filter(machine: str) -> list[_Instruction]:
+    """A seccomp filter: it looks at the number of each system call, and of three at the first argument too."""
+    if machine not in _AUDIT_ARCH:
+        raise OSError(f"system calls of {machine} are not known, those of {' and '.join(_AUDIT_ARCH)} are")
+    column = list(_AUDIT_ARCH).index(machine)
+    program = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_IF_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
+        _KILL,
+        (_LOAD, 0, 0, _NUMBER),
+        (_IF_AT_LEAST, 0, 1, _X32_BIT),
+        _KILL,
+    ]
+    for numbers in _REFUSED.values():
+        if (number := numbers[column]) is not None:
+            program += [(_IF_EQUAL, 0, 1, number), _refuse(errno.EPERM)]
+    program += [(_IF_EQUAL, 0, 1, _CLONE3[column]), _refuse(errno.ENOSYS)]  # its flags are out of sight: use clone
+    program += _allow_if(_CLONE[column], (_IF_ANY_BIT, 0, 1, _CLONE_THREAD))
+    program += _allow_if(_SOCKET[column], (_IF_EQUAL, 0, 1, _AF_UNIX))  # namespaces do not part all families: vsock
+    program += _allow_if(_PRCTL[column], (_IF_EQUAL, 1, 0, _PR_SET_PDEATHSIG))
+    return [*program, _ALLOW]
+
+
+def _refuse(error: int) -> _Instruction:
+    return (_RETURN, 0, 0, 0x00050000 | error)
+
+
+def _allow_if(number: int, test: _Instruction) -> list[_Instruction]:
+    """Of the system call ``number``, allow what ``test`` finds right in its first argument."""
+    return [(_IF_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT), test, _ALLOW, _refuse(errno.EPERM)]
+
+
+def _run(worker: str) -> None:
+    """Run the file ``worker`` as Python would run a script, with its folders to import from, but from bytecode."""
+    sys.path[:0] = [os.path.dirname(worker), *sys.argv[2:]]
+    main_module = ModuleType("__main__")
+    main_module.__file__ = worker
+    code = SourceFileLoader("__main__", worker).get_code("__main__")
+    sys.modules["__main__"] = main_module
+    assert code is not None
+    exec(code, vars(main_module))
+
+
+if __name__ == "__main__":
+    main()

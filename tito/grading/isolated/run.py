@@ -1,0 +1,275 @@
+"""Running a submission for a grade: its own cells in a sandbox, the released tests here."""
+
+from __future__ import annotations
+
+import os
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import nbformat.v4 as nbv4
+
+from tito.course import Course, Module
+from tito.grading.isolated.inside.wire import Channel
+from tito.grading.isolated.plan import names_of, needed
+from tito.grading.isolated.sandbox import Sandbox, Worker
+from tito.grading.isolated.session import Session, Trace, WorkerLostError
+from tito.grading.isolated.testcells import Failure, TestCells, failure, file_of, is_file_of_cell
+from tito.outcome import CellResult, Place, RunResult, Status, is_test
+from tito.source import code_cells, grade_info, read_notebook
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+_MOST_WORKERS = 8  # a notebook that ends more of them is given up
+_EXPORTED = "#|"
+
+
+class Isolated:
+    """Where submissions of one module are graded, one after the other; a context manager."""
+
+    def __init__(self, course: Course, module: Module, *, isolation: bool = True) -> None:
+        """
+        Raises
+        ------
+        TitoError
+            If there can be no sandbox here, and ``isolation`` is wanted.
+        """
+        self.course = course
+        self.module = module
+        self.sandbox = Sandbox(course, module, isolation=isolation)
+        self.trace: Trace | None = None
+
+    def __enter__(self) -> Self:
+        self.sandbox.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.sandbox.__exit__(kind, error, at)
+
+    def run(self, notebook: NotebookNode, seed: bytes | None = None) -> RunResult:
+        """Run ``notebook``, whose tests are those of the release; the argument stays as it is.
+
+        Parameters
+        ----------
+        seed
+            What the tests draw their random numbers from, so that grading again gives the same; None for chance.
+        """
+        if self.trace is None:
+            trace = Trace(is_file_of_cell, learning=True)
+            _Run(self, self.reference, trace, os.urandom(16)).play()
+            trace.learning = False
+            self.trace = trace
+        return _Run(self, notebook, self.trace, seed or os.urandom(16)).play()
+
+    @cached_property
+    def reference(self) -> NotebookNode:
+        """The module's notebook with its solutions."""
+        return read_notebook(self.module)
+
+    @cached_property
+    def demonstrations(self) -> frozenset[str]:
+        """The ids of the release's cells that neither make up the module nor are graded."""
+        cells = code_cells(self.reference)
+        return frozenset(cell.id for cell in cells if not grade_info(cell) and not cell.source.startswith(_EXPORTED))
+
+    @cached_property
+    def course_names(self) -> frozenset[str]:
+        """The names that the module's own cells bind."""
+        cells = (cell for cell in code_cells(self.reference) if not is_test(cell))
+        return frozenset().union(*(names_of(cell.source).binds for cell in cells))
+
+
+def run_isolated(
+    course: Course, module: Module, notebook: NotebookNode, *, isolation: bool = True, seed: bytes | None = None
+) -> RunResult:
+    """Run one submission for a grade; see ``Isolated.run``, which many submissions share.
+
+    Raises
+    ------
+    TitoError
+        If there can be no sandbox here, and ``isolation`` is wanted.
+    """
+    with Isolated(course, module, isolation=isolation) as isolated:
+        return isolated.run(notebook, seed)
+
+
+@dataclass
+class _Ran:
+    """A cell that ran in the worker, and runs again in the next one if this one is lost."""
+
+    id: str
+    source: str
+
+
+class _Run:
+    """One submission being run."""
+
+    def __init__(self, isolated: Isolated, notebook: NotebookNode, trace: Trace, seed: bytes) -> None:
+        self.isolated = isolated
+        self.limits = isolated.course.limits
+        self.notebook = deepcopy(notebook)
+        self.trace = trace
+        self.begin = time.monotonic()
+        self.deadline = self.begin + self.limits.notebook_seconds
+        self.worker: Worker | None = None
+        self.session: Session | None = None
+        self.started = 0
+        self.spent = 0.0  # CPU seconds of the workers that are gone
+        self.ran: list[_Ran] = []
+        self.room = self.limits.notebook_output_bytes
+        self.tests = TestCells(isolated.course_names, seed, self._cpu_seconds)
+
+    def play(self) -> RunResult:
+        cells = list(code_cells(self.notebook))
+        optional = [cell.id in self.isolated.demonstrations and not is_test(cell) for cell in cells]
+        runs = needed([cell.source for cell in cells], optional)
+        for cell in cells:
+            cell.outputs, cell.execution_count = [], None
+        self._start()
+        try:
+            outcomes = [self._cell(cell, runs[place]) for place, cell in enumerate(cells)]
+        finally:
+            self._end()
+        return RunResult(tuple(outcomes), self.notebook, time.monotonic() - self.begin)
+
+    def _cell(self, cell: NotebookNode, runs: bool) -> CellResult:
+        begin = time.monotonic()
+        status: Status = "ok"
+        failed: Failure | None = None
+        if runs or is_test(cell):
+            status, failed = self._guarded(cell)
+        else:
+            self.tests.run_imports(cell.source)
+        return self._result(cell, status, failed, time.monotonic() - begin)
+
+    def _guarded(self, cell: NotebookNode) -> tuple[Status, Failure | None]:
+        """Run a cell; what became of it, whatever it does to the worker."""
+        if self.started >= _MOST_WORKERS or time.monotonic() > self.deadline:
+            why = f"the notebook's {self.limits.notebook_seconds} s are used up (notebook_seconds in settings.ini)"
+            if self.started >= _MOST_WORKERS:
+                why = f"its cells ended the process {_MOST_WORKERS} times"
+            return "not run", Failure("NotRun", why, ())
+        try:
+            session = self._ready()
+            session.deadline = min(time.monotonic() + self.limits.cell_seconds, self.deadline)
+            failed = self._test(cell) if is_test(cell) else self._own(session, cell)
+        except WorkerLostError as lost:
+            return self._lost(lost)
+        return ("error" if failed else "ok"), failed
+
+    def _test(self, cell: NotebookNode) -> Failure | None:
+        failed = self.tests.run(cell.id, cell.source)
+        self._print(cell)
+        return failed
+
+    def _own(self, session: Session, cell: NotebookNode) -> Failure | None:
+        """Run a cell that is no test where the student's code is."""
+        self.tests.run_imports(cell.source)
+        error = session.call("cell", _readable(cell.source), file_of(cell.id), self.limits.cell_output_bytes)
+        self.ran.append(_Ran(cell.id, cell.source))
+        self._print(cell)
+        return failure(error) if isinstance(error, BaseException) else None
+
+    def _print(self, cell: NotebookNode) -> None:
+        assert self.session is not None
+        printed = self.session.call("printed")
+        if type(printed) is not list or [type(part) for part in printed] != [str, int]:
+            raise self.session.lose("malformed", "an output that is none")
+        text, lost = printed
+        kept = text.encode(errors="replace")[: self.room].decode(errors="ignore")
+        self.room -= len(kept.encode(errors="replace"))
+        if lost or len(kept) < len(text):
+            kept += f"\n[output cut here: over {self.limits.cell_output_bytes:,} bytes]\n"
+        if kept:
+            cell.outputs.append(nbv4.new_output("stream", name="stdout", text=kept))
+
+    def _ready(self) -> Session:
+        """The session with a worker in which all cells before this one have run."""
+        if self.session is None:
+            self._start()
+            session = self._session()
+            for cell in self.ran:
+                session.deadline = min(time.monotonic() + self.limits.cell_seconds, self.deadline)
+                session.call("cell", _readable(cell.source), file_of(cell.id), 0)
+        return self._session()
+
+    def _session(self) -> Session:
+        assert self.session is not None
+        return self.session
+
+    def _start(self) -> None:
+        self.worker = self.isolated.sandbox.start()
+        self.started += 1
+        self.session = self.tests.session = Session(Channel(self.worker.connection), self.trace)
+
+    def _end(self) -> str:
+        """End the worker; how it had ended by itself."""
+        if self.worker is None:
+            return ""
+        self.spent += self.worker.cpu_seconds()
+        ending = self.worker.kill()
+        self.worker.connection.close()
+        self.worker = self.session = self.tests.session = None
+        return ending
+
+    def _cpu_seconds(self) -> float:
+        return self.spent + (self.worker.cpu_seconds() if self.worker else 0.0)
+
+    def _lost(self, lost: WorkerLostError) -> tuple[Status, Failure]:
+        used_up = time.monotonic() > self.deadline
+        ending = self._end()
+        if lost.kind == "timeout":
+            limit = self.limits.notebook_seconds if used_up else self.limits.cell_seconds
+            key = "notebook_seconds" if used_up else "cell_seconds"
+            what = "notebook" if used_up else "cell"
+            return "timeout", Failure("TimeLimit", f"the {what} ran longer than {limit} s ({key} in settings.ini)", ())
+        if lost.kind == "died":
+            return "died", Failure("ProcessEnded", f"the student's process ended in this cell ({ending})", ())
+        return "died", Failure("BadMessage", f"the student's process sent what no test asks for: {lost}", ())
+
+    def _result(self, cell: NotebookNode, status: Status, failed: Failure | None, seconds: float) -> CellResult:
+        info = grade_info(cell)
+        places = failed.places if failed else ()
+        here = [place.line for place in places if place.cell_id == cell.id]
+        if failed:
+            cell.outputs.append(_error_output(self.notebook, failed))
+        return CellResult(
+            id=cell.id,
+            grade_id=info.get("grade_id", ""),
+            is_test=is_test(cell),
+            points=float(info.get("points") or 0),
+            status=status,
+            ename=failed.ename if failed else "",
+            evalue=failed.evalue if failed else "",
+            line=here[-1] if here else None,
+            raised_at=places[-1] if places else None,
+            seconds=seconds,
+            outputs=tuple(cell.outputs),
+        )
+
+
+def _error_output(notebook: NotebookNode, failed: Failure) -> NotebookNode:
+    sources = {cell.id: cell.source.split("\n") for cell in code_cells(notebook)}
+    lines = [line for place in failed.places for line in _quoted(sources, place)]
+    return nbv4.new_output(
+        "error", ename=failed.ename, evalue=failed.evalue, traceback=[*lines, f"{failed.ename}: {failed.evalue}"]
+    )
+
+
+def _quoted(sources: dict[str, list[str]], place: Place) -> list[str]:
+    lines = sources.get(place.cell_id, [])
+    text = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
+    return [f"{place.cell_id}, line {place.line}:", f"    {text}"]
+
+
+def _readable(source: str) -> str:
+    """``source`` as Python, where IPython's magics stand in it."""
+    if not any(line.lstrip().startswith(("%", "!", "?")) or line.rstrip().endswith("?") for line in source.split("\n")):
+        return source
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    return str(TransformerManager().transform_cell(source))  # type: ignore[no-untyped-call]
