@@ -14,10 +14,16 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Names:
-    """The global names that a cell binds, and those that it uses without binding them first."""
+    """The global names that a cell binds, those whose objects it may write into, and those that it needs for it all."""
 
     binds: frozenset[str]
+    changes: frozenset[str]
     uses: frozenset[str]
+
+    @property
+    def makes(self) -> frozenset[str]:
+        """The names that are not the same after the cell."""
+        return self.binds | self.changes
 
 
 def names_of(source: str) -> Names:
@@ -26,13 +32,13 @@ def names_of(source: str) -> Names:
         tree = ast.parse(source)
         table = symtable.symtable(source, "<cell>", "exec")
     except (SyntaxError, ValueError, RecursionError):
-        return Names(frozenset(), frozenset(_NAME.findall(source)))
+        return Names(frozenset(), frozenset(), frozenset(_NAME.findall(source)))
     binds = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
     binds |= {one.get_name() for table in _inner(table) for one in table.get_symbols() if one.is_declared_global()}
     used = {one.get_name() for one in table.get_symbols() if one.is_referenced()}
     used |= {one.get_name() for inner in _inner(table) for one in inner.get_symbols() if one.is_global()}
-    changed = used & set(_changed(tree))
-    return Names(frozenset(binds | changed), frozenset((used - binds) | changed))
+    changed = (used | binds) & set(_changed(tree))
+    return Names(frozenset(binds), frozenset(changed), frozenset((used - binds) | changed))
 
 
 def _inner(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
@@ -65,12 +71,14 @@ def needed(sources: Sequence[str], optional: Sequence[bool]) -> list[bool]:
     return runs
 
 
-def _wake(name: str, before: int, known: list[Names], optional: Sequence[bool], runs: list[bool]) -> None:
-    """Let the optional cells run that bind ``name`` last before the cell ``before``."""
-    if hasattr(builtins, name) and not any(name in one.binds for one in known[:before]):
-        return
-    for place in reversed(range(before)):
-        if name in known[place].binds:
+def _wake(name: str, user: int, known: list[Names], optional: Sequence[bool], runs: list[bool]) -> None:
+    """Let the optional cell run that binds ``name`` last before the cell ``user``, or first after it."""
+    for place in reversed(range(user)):
+        if name in known[place].makes:
             runs[place] = True
             if not (optional[place] and name in known[place].uses):
                 return
+    after = (place for place in range(user + 1, len(known)) if name in known[place].makes)
+    first = None if hasattr(builtins, name) else next(after, None)
+    if first is not None:
+        runs[first] = True

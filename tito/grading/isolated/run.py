@@ -77,6 +77,11 @@ class Isolated:
         return frozenset(cell.id for cell in cells if not grade_info(cell) and not cell.source.startswith(_EXPORTED))
 
     @cached_property
+    def given(self) -> list[str]:
+        """The cells of the release that students do not write."""
+        return [cell.source for cell in code_cells(self.reference) if not grade_info(cell).get("solution")]
+
+    @cached_property
     def course_names(self) -> frozenset[str]:
         """The names that the module's own cells bind."""
         cells = (cell for cell in code_cells(self.reference) if not is_test(cell))
@@ -129,6 +134,8 @@ class _Run:
         runs = needed([cell.source for cell in cells], optional)
         for cell in cells:
             cell.outputs, cell.execution_count = [], None
+        for source in self.isolated.given:
+            self.tests.run_imports(source)
         self._start()
         try:
             outcomes = [self._cell(cell, runs[place]) for place, cell in enumerate(cells)]
@@ -138,12 +145,10 @@ class _Run:
 
     def _cell(self, cell: NotebookNode, runs: bool) -> CellResult:
         begin = time.monotonic()
-        status: Status = "ok"
-        failed: Failure | None = None
-        if runs or is_test(cell):
-            status, failed = self._guarded(cell)
-        else:
-            self.tests.run_imports(cell.source)
+        status: Status
+        status, failed = self._guarded(cell) if runs else ("ok", None)
+        if is_test(cell):
+            self.tests.withhold(cell.source)
         return self._result(cell, status, failed, time.monotonic() - begin)
 
     def _guarded(self, cell: NotebookNode) -> tuple[Status, Failure | None]:
@@ -168,7 +173,6 @@ class _Run:
 
     def _own(self, session: Session, cell: NotebookNode) -> Failure | None:
         """Run a cell that is no test where the student's code is."""
-        self.tests.run_imports(cell.source)
         error = session.call("cell", _readable(cell.source), file_of(cell.id), self.limits.cell_output_bytes)
         self.ran.append(_Ran(cell.id, cell.source))
         self._print(cell)

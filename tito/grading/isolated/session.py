@@ -270,7 +270,8 @@ class _SessionPacker(Packer):
             return ["G", self.pack(value.bit_generator.state)]
         if isinstance(value, BaseException):
             self.session.raised[id(value)] = value
-            return ["x", [kind.__name__ for kind in type(value).__mro__], str(value), id(value)]
+            text = "a test failed" if isinstance(value, AssertionError) else str(value)  # it may say what was expected
+            return ["x", [kind.__name__ for kind in type(value).__mro__], text, id(value)]
         if named := _well_known(value):
             return named
         if callable(value):

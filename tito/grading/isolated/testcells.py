@@ -23,6 +23,7 @@ import numpy as np
 
 from tito import testing
 from tito.grading.isolated.ledger import MirrorDict, MirrorList
+from tito.grading.isolated.plan import names_of
 from tito.grading.isolated.proxy import Proxy, class_of, is_callable
 from tito.grading.isolated.session import Session, StudentError
 from tito.outcome import Place
@@ -84,6 +85,7 @@ class TestCells:
             If the student's process cannot be asked any more.
         """
         filename = file_of(cell_id)
+        self.withhold(source)
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         self.names.found.clear()
         try:
@@ -96,8 +98,15 @@ class TestCells:
                 self.session.forget_test()
         return None
 
+    def withhold(self, source: str) -> None:
+        """Never look up on the student's side what the test cell ``source``, which will not run, would have bound."""
+        self.names.withheld |= names_of(source).binds
+
     def run_imports(self, source: str) -> None:
-        """Import what a cell of the release imports, as far as tests get it from this process."""
+        """Import what a cell of the release imports, as far as tests get it from this process.
+
+        It must not be a cell of the student's, who could import something under the name of what the tests use.
+        """
         for statement in imports_of(source):
             module = statement.split()[1].split(".")[0]
             if module in _HERE:
@@ -150,16 +159,22 @@ class TestCells:
 
 
 class _Names(dict[str, Any]):
-    """The tests' own names; what is none of them, and none of Python's, is asked for on the student's side."""
+    """The tests' own names; what is none of them, and none of Python's, is asked for on the student's side.
+
+    ``withheld`` are the names that the tests so far should have bound: where a test cell did not get that far, its
+    helpers are missing, and the student's are not taken for them.
+    """
 
     def __init__(self, there: Callable[[str], Any], course_names: frozenset[str]) -> None:
         super().__init__(__name__="__main__")
         self.there = there
         self.course_names = course_names
         self.found: dict[str, Any] = {}  # in this cell; objects only, since plain data may change
+        self.withheld: frozenset[str] = frozenset()
 
     def __missing__(self, name: str) -> Any:
-        if hasattr(builtins, name) and name not in self.course_names:
+        is_pythons = hasattr(builtins, name) and name not in self.course_names
+        if is_pythons or name in self.withheld:
             raise KeyError(name)
         if name in self.found:
             return self.found[name]

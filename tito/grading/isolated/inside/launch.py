@@ -1,8 +1,9 @@
 """The first code that runs in a worker's process: it sets the limits, gives up every right, and becomes the worker.
 
 Called as ``launch.py CONFINEMENT WORKER SOCKET FOLDER ...``; the worker gets what stands from WORKER on. CONFINEMENT is
-JSON: ``limits`` in bytes, seconds and pieces by the names of :mod:`resource`, ``isolated``, and ``uid``, the user to
-become where root starts us. The standard library is all that there is.
+JSON: ``limits`` in bytes, seconds and pieces by the names of :mod:`resource`, and whether we are ``isolated``; if so,
+``own_limits`` besides, ``report``, the number of an open file that tells where we are, and ``uid``, the user to become
+where root starts us. The standard library is all that there is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import errno
 import json
 import os
 import resource
-import signal
 import struct
 import sys
 from importlib.machinery import SourceFileLoader
@@ -62,10 +62,12 @@ def main() -> None:
     confinement, worker = json.loads(sys.argv[1]), sys.argv[2]
     del sys.argv[:2]
     _limit(confinement["limits"])
-    if confinement["uid"] is not None:
-        _become(confinement["uid"])
     if confinement["isolated"]:
-        _die_with_parent_and_filter()
+        _report(confinement["report"])
+        _limit(confinement["own_limits"])
+        if confinement["uid"] is not None:
+            _become(confinement["uid"])
+        _filter_system_calls()
     _run(worker)
 
 
@@ -77,6 +79,12 @@ def _limit(limits: dict[str, int]) -> None:
         resource.setrlimit(kind, (most, most))
 
 
+def _report(number: int) -> None:
+    """Say a word, which the system signs with the number of our process."""
+    os.write(number, b".")
+    os.close(number)
+
+
 def _become(uid: int) -> None:
     """Change to a user without rights; the capabilities go with it."""
     os.setgroups([])
@@ -84,8 +92,7 @@ def _become(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def _die_with_parent_and_filter() -> None:
-    """End when bwrap ends (a change of user undid that), and refuse system calls from now on."""
+def _filter_system_calls() -> None:
     import ctypes
 
     class Program(ctypes.Structure):
@@ -93,16 +100,10 @@ def _die_with_parent_and_filter() -> None:
 
     instructions = _filter(os.uname().machine)
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = Program(len(instructions), ctypes.addressof(buffer))
+    program = Program(len(instructions), ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
-    for option, argument, pointer in (
-        (_PR_SET_PDEATHSIG, signal.SIGKILL, None),
-        (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program)),
-    ):
-        if prctl(option, argument, pointer, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")
+    if prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(program)) != 0:
+        raise OSError(ctypes.get_errno(), "the kernel takes no filter of system calls")
 
 
 def _filter(machine: str) -> list[_Instruction]:

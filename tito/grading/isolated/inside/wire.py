@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 MOST_HEADER = 4 << 20  # bytes; in Python's memory JSON can become sixty times as large
-MOST_BODY = 256 << 20
+MOST_BODY = 64 << 20
 MOST_DEPTH = 40
 MOST_AXES = 32
 MOST_TEXT = 20_000  # characters of an error's message that cross

@@ -1,0 +1,117 @@
+"""Grading out of process comes to the verdict, test by test, to which a plain kernel comes.
+
+The students here have solved everything, nothing, or most: in each of the last, two exercises have a mistake or are
+left blank, by chance but the same for everyone who runs this. `make verdicts` tries many more of them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+
+from tito.audit.mutants import mutants
+from tito.course import Course, Module
+from tito.grading.isolated.run import Isolated
+from tito.grading.students import blank, solved
+from tito.grading.submission import with_tests
+from tito.outcome import RunResult
+from tito.runner import run_notebook
+from tito.source import code_cells, grade_info, read_notebook, strip_markers
+
+COURSE = Course(Path(__file__).parents[2])
+PARTLY_RIGHT = int(os.environ.get("TINYTORCH_STUDENTS", "2"))  # of each module
+MISTAKES = 2
+
+STUDENTS = [
+    pytest.param(module, student, id=f"{module.slug}/{student}", marks=pytest.mark.xdist_group(module.slug))
+    for module in COURSE.modules
+    for student in ("solved", "blank", *range(PARTLY_RIGHT))
+]
+
+
+@pytest.fixture(scope="module")
+def isolated() -> Iterator[object]:
+    opened: dict[str, Isolated] = {}
+
+    def of(module: Module) -> Isolated:
+        if module.slug not in opened:
+            opened[module.slug] = Isolated(COURSE, module).__enter__()
+        return opened[module.slug]
+
+    yield of
+    for one in opened.values():
+        one.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(("module", "student"), STUDENTS)
+def test_verdicts_are_those_of_a_plain_kernel(isolated, module: Module, student: str | int) -> None:
+    notebook, mistakes = made(module, student)
+    here = verdicts(isolated(module).run(notebook))
+    there = verdicts(run_notebook(COURSE, module, without_demonstrations(notebook)))
+    assert not difference(here, there), f"{mistakes}: isolated, then in a kernel: {difference(here, there)}"
+
+
+def made(module: Module, student: str | int) -> tuple[NotebookNode, list[str]]:
+    """The notebook of a student, with the tests in it, and what is wrong with it."""
+    source = read_notebook(module)
+    if student == "blank":
+        return with_tests(blank(module), source), []
+    notebook = with_tests(solved(module), source)
+    if student == "solved":
+        return notebook, []
+    chance = random.Random(f"{module.slug} {student}")
+    wrong = chance.sample(exercises(source), MISTAKES)
+    mistakes = []
+    for cell in notebook.cells:
+        original = next((one for one in wrong if one.id == cell.id), None)
+        if original is not None:
+            cell.source, mistake = mistaken(module, original, chance)
+            mistakes.append(f"{cell.id}: {mistake}")
+    return notebook, mistakes
+
+
+def exercises(notebook: NotebookNode) -> list[NotebookNode]:
+    return [
+        cell for cell in code_cells(notebook) if (info := grade_info(cell)).get("solution") and not info.get("grade")
+    ]
+
+
+def mistaken(module: Module, cell: NotebookNode, chance: random.Random) -> tuple[str, str]:
+    """An exercise got wrong: its source, and how."""
+    found = [one for one in mutants(cell.source) if one.operator != "break_for_continue"]
+    if not found or chance.random() < 0.1:
+        return next(one.source for one in unsolved(module).cells if one.id == cell.id), "left blank"
+    mutant = chance.choice(found)
+    return strip_markers(mutant.source), mutant.diff
+
+
+@cache
+def unsolved(module: Module) -> NotebookNode:
+    return blank(module)
+
+
+def without_demonstrations(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without what takes long and is not graded: cells that draw, or measure and print."""
+    shorter = deepcopy(notebook)
+    shorter.cells = [
+        cell
+        for cell in shorter.cells
+        if cell.cell_type == "code"
+        and (grade_info(cell) or (cell.source.startswith(("#|", "import ", "from ")) and "subplots" not in cell.source))
+    ]
+    return shorter
+
+
+def verdicts(result: RunResult) -> dict[str, str]:
+    return {cell.id: f"{cell.ename}: {cell.evalue}" if cell.ename else "" for cell in result.cells if cell.is_test}
+
+
+def difference(here: dict[str, str], there: dict[str, str]) -> list[tuple[str, str, str]]:
+    return [(name, here[name], there[name]) for name in here if bool(here[name]) != bool(there[name])]
