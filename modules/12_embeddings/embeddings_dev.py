@@ -882,10 +882,12 @@ def test_embedding():
     assert layer.weight.shape == (10, 4), f"weight should have shape (V, d) = (10, 4), it has {layer.weight.shape}"
     close(layer.weight.data[0], np.zeros(4), why="the padding row begins at zero, also for padding_idx 0")
     assert np.all(layer.weight.data[1:] != 0), "only the padding row is zero"
-    layer.weight.data = np.arange(40, dtype=np.float32).reshape(10, 4)
-    for ids in (3, [1, 2], [[1, 2, 3], [4, 5, 6]], np.array([[[7]]]), Tensor([9, 9]), []):
-        rows = layer(ids)
-        close(rows.data, layer.weight.data[np.asarray(ids, dtype=np.int64)], what=f"rows of {ids}", dtype=np.float32)
+    table = np.arange(40, dtype=np.float32).reshape(10, 4)
+    layer.weight.data = table.copy()
+    for plain in (3, [1, 2], [[1, 2, 3], [4, 5, 6]], [[[7]]], [9, 9], []):
+        for ids in (plain, np.array(plain, dtype=np.int64), Tensor(np.array(plain, dtype=np.int64))):
+            rows = table[np.array(plain, dtype=np.int64)]
+            close(layer(ids).data, rows, what=f"rows of {ids!r}", dtype=np.float32)
     with raises(IndexError, "id 10", "0 to 9", why="check_ids first"):
         layer([10])
     with raises(TypeError, "float", why="check_ids first"):

@@ -123,6 +123,25 @@ def test_a_test_that_fails_with_the_solution_is_named(exported_tree: Path, run_t
     assert "test-tensor-add fails with the solution: AssertionError: result at [0]: expected 4, got 3" in done.stdout
 
 
+def test_a_test_that_believes_an_object_is_refused_unless_accepted(exported_tree: Path, run_tito: RunTito) -> None:
+    list_equivalent(exported_tree, CUT_OFF)
+    edit(exported_tree, "def test_add():\n", "def test_add():\n    assert Tensor([1])\n")
+    refused = run_tito(exported_tree, "audit", "02")
+    assert refused.returncode == 1
+    assert "test-tensor-add, line 2 of the cell: `Tensor([1])`: a student's object says by itself" in refused.stdout
+    accepted = exported_tree / "tests" / "accepted_lint.yaml"
+    entry = {"module": "02_tensor", "cell": "test-tensor-add", "code": "Tensor([1])", "reason": "a trial"}
+    accepted.write_text(json.dumps([entry]), encoding="utf-8")
+    assert run_tito(exported_tree, "audit", "02").returncode == 0
+    assert run_tito(exported_tree, "audit", "--lint", "02").returncode == 0
+    accepted.write_text(json.dumps([entry, entry | {"code": "Tensor([2])"}]), encoding="utf-8")
+    stale = run_tito(exported_tree, "audit", "02")
+    assert stale.returncode == 1
+    assert "tests/accepted_lint.yaml: nothing is wrong in test-tensor-add with `Tensor([2])`" in stale.stdout
+    accepted.write_text(json.dumps([entry | {"reason": ""}]), encoding="utf-8")
+    assert "the list of accepted places cannot be read" in run_tito(exported_tree, "audit", "--lint", "02").stderr
+
+
 def test_a_mutant_that_never_ends_is_killed(exported_tree: Path, run_tito: RunTito) -> None:
     list_equivalent(exported_tree, CUT_OFF)
     edit(

@@ -12,6 +12,7 @@ import pytest
 from _pytest.mark import ParameterSet
 from nbformat import NotebookNode
 
+from tito.audit.course import lint
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.grading.students import blank, students_folder, wrong
@@ -34,6 +35,12 @@ def notebook_of(module: Module) -> NotebookNode:
 def is_exercise(cell: NotebookNode) -> bool:
     info = grade_info(cell)
     return bool(cell.cell_type == "code" and info.get("solution") and not info.get("grade"))
+
+
+def is_given(cell: NotebookNode) -> bool:
+    """A cell that students get as it is and may not change: what tests need on the student's side."""
+    info = grade_info(cell)
+    return bool(info.get("locked") and not info.get("solution") and not info.get("grade"))
 
 
 def parameters(name: str, module: Module, *values: object) -> ParameterSet:
@@ -79,6 +86,11 @@ def test_fails_on_the_stripped_notebook(module: Module, cell: NotebookNode) -> N
     assert result.status == "error", f"a student who writes nothing gets {result.points:g} points ({result.status})"
 
 
+@pytest.mark.parametrize("module", modules())
+def test_graded_cells_do_not_trust_student_code(module: Module) -> None:
+    assert lint(COURSE, module) == ()
+
+
 @pytest.mark.parametrize(("module", "name"), wrong_students())
 def test_a_wrong_student_is_caught_and_not_at_once(module: Module, name: str) -> None:
     results = run_notebook(COURSE, module, wrong(module, name), stop_at_first_failure=True).cells
@@ -117,9 +129,9 @@ def test_source_can_be_read_and_points_add_up_to_100(module: Module) -> None:
 
 
 @pytest.mark.parametrize("module", modules())
-def test_marked_code_cells_are_exercises_or_tests(module: Module) -> None:
+def test_marked_code_cells_are_exercises_or_tests_or_given(module: Module) -> None:
     marked = [cell for cell in code_cells(read_notebook(module)) if grade_info(cell)]
-    assert [cell.id for cell in marked if not is_test(cell) and not is_exercise(cell)] == []
+    assert [cell.id for cell in marked if not (is_test(cell) or is_exercise(cell) or is_given(cell))] == []
 
 
 @pytest.mark.parametrize("module", modules())

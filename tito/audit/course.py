@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 import tito
 from tito.atomic import write_atomically
 from tito.audit import lazy
+from tito.audit.lint import Finding
 from tito.audit.mutants import mutants
+from tito.audit.watch import watched
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.source import code_cells, grade_info, read_notebook
@@ -34,11 +36,14 @@ if TYPE_CHECKING:
 
 PASSING_SCORE = 0.95
 EQUIVALENT = Path("tests", "equivalent_mutants.yaml")
+ACCEPTED = Path("tests", "accepted_lint.yaml")
 
 Progress = Callable[[int, int], None]  # called with how many variants are done, and how many there are
 
 _EXPORTED = re.compile(r"^#\|\s*export", re.MULTILINE)
+_Reviewed = set[tuple[str, ...]]  # entries of a reviewed list
 _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+_SHOWN = 80  # characters of a refused place
 _TOOL = ("audit/*.py", "source.py", "student.py", "testing.py")  # what an outcome depends on
 
 
@@ -59,8 +64,8 @@ class JudgedMutant:
 class Report:
     """What the audit of a module found.
 
-    ``problems`` are graded cells that fail with the solution or pass without it, and entries of the list of equivalent
-    mutants that match no mutant.
+    ``problems`` are graded cells that fail with the solution, pass without it or break a rule of the lint, and entries
+    of the two reviewed lists that match nothing.
     """
 
     module: str
@@ -83,10 +88,11 @@ class Report:
 
 @dataclass(frozen=True)
 class _Judgement:
-    """What is kept of an audit: everything but what the list of equivalent mutants says about it."""
+    """What is kept of an audit: everything but what the reviewed lists say about it."""
 
     problems: list[str]
     mutants: list[JudgedMutant]
+    findings: list[Finding]
 
 
 @dataclass(frozen=True)
@@ -119,12 +125,10 @@ def audit(course: Course, module: Module, progress: Progress) -> Report:
     TitoError
         If there is no source to audit, the list of equivalent mutants cannot be read, or the audit itself fails.
     """
-    if course.is_workspace:
-        raise TitoError("this is a student's workspace: there are no solutions to audit", place=str(course.root))
-    entries = _equivalent(course, module)
+    _refuse_workspace(course)
+    equivalent, accepted = _equivalent(course, module), _accepted(course, module)
     kept = course.root / "build" / "audit" / f"{module.slug}.json"
-    with tempfile.TemporaryDirectory(prefix="tito-audit-", ignore_cleanup_errors=True) as folder:
-        package = stage_package(course, module, Path(folder))
+    with _staged(course, module) as package:
         key = _key(module, package)
         judgement = _read(kept, key)
         cached = judgement is not None
@@ -132,7 +136,34 @@ def audit(course: Course, module: Module, progress: Progress) -> Report:
             judgement = _judge(course, module, package, progress)
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(kept, json.dumps({"key": key, **asdict(judgement)}))
-    return _report(module, judgement, entries, cached)
+    return _report(module, judgement, equivalent, accepted, cached)
+
+
+def lint(course: Course, module: Module) -> tuple[str, ...]:
+    """What breaks the rules of the lint in the graded cells of ``module``, or cannot be run with the solution.
+
+    Raises
+    ------
+    TitoError
+        As ``audit``.
+    """
+    _refuse_workspace(course)
+    accepted = _accepted(course, module)
+    with _staged(course, module) as package:
+        judgement = _lint(course, module, _Plan(module, read_notebook(module)), package)
+    return (*judgement.problems, *_refused(judgement, accepted))
+
+
+def _refuse_workspace(course: Course) -> None:
+    if course.is_workspace:
+        raise TitoError("this is a student's workspace: there are no solutions to audit", place=str(course.root))
+
+
+@contextmanager
+def _staged(course: Course, module: Module) -> Iterator[Path]:
+    """A folder with the package of the modules before ``module``, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tito-audit-", ignore_cleanup_errors=True) as folder:
+        yield stage_package(course, module, Path(folder))
 
 
 def _key(module: Module, package: Path) -> str:
@@ -152,74 +183,93 @@ def _read(kept: Path, key: str) -> _Judgement | None:
         fields = json.loads(kept.read_bytes())
         if fields["key"] != key:
             return None
-        return _Judgement(fields["problems"], [JudgedMutant(**mutant) for mutant in fields["mutants"]])
+        return _Judgement(
+            fields["problems"],
+            [JudgedMutant(**mutant) for mutant in fields["mutants"]],
+            [Finding(**finding) for finding in fields["findings"]],
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
-def _equivalent(course: Course, module: Module) -> dict[tuple[str, str, str], str]:
-    """The reasons why mutants of ``module`` change nothing, by exercise and lines before and after."""
+def _equivalent(course: Course, module: Module) -> _Reviewed:
+    """The mutants of ``module`` that change nothing, by exercise and lines before and after."""
+    return _reviewed(course, module, EQUIVALENT, "equivalent mutants", ("exercise", "before", "after"))
+
+
+def _accepted(course: Course, module: Module) -> _Reviewed:
+    """The places that the lint misjudges, by cell and code."""
+    return _reviewed(course, module, ACCEPTED, "accepted places", ("cell", "code"))
+
+
+def _reviewed(course: Course, module: Module, name: Path, what: str, fields: tuple[str, ...]) -> _Reviewed:
+    """The entries of a reviewed list that are about ``module``; each has a reason."""
     import yaml
 
-    path = course.root / EQUIVALENT
+    path = course.root / name
     if not path.is_file():
-        return {}
+        return set()
     try:
-        return {
-            (entry["exercise"], entry["before"].strip(), entry["after"].strip()): entry["reason"]
-            for entry in yaml.safe_load(path.read_text(encoding="utf-8"))
-            if entry["module"] == module.slug
-        }
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        if any(not entry["reason"].strip() for entry in entries):
+            raise ValueError("an entry has no reason")
+        return {tuple(entry[field].strip() for field in fields) for entry in entries if entry["module"] == module.slug}
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise TitoError(
-            f"the list of equivalent mutants cannot be read: {type(error).__name__}: {error}",
+            f"the list of {what} cannot be read: {type(error).__name__}: {error}",
             place=str(path),
-            next_step="each entry needs module, exercise, before, after and reason",
+            next_step=f"each entry needs module, {', '.join(fields)} and reason",
         ) from None
 
 
-def _report(module: Module, judgement: _Judgement, entries: dict[tuple[str, str, str], str], cached: bool) -> Report:
+def _report(module: Module, judgement: _Judgement, equivalent: _Reviewed, accepted: _Reviewed, cached: bool) -> Report:
     def listed(mutant: JudgedMutant) -> tuple[str, str, str]:
         return mutant.exercise, mutant.before, mutant.after
 
     alive = [mutant for mutant in judgement.mutants if not mutant.killed]
-    stale = entries.keys() - {listed(mutant) for mutant in judgement.mutants}
+    stale = equivalent - {listed(mutant) for mutant in judgement.mutants}
     return Report(
         module=module.slug,
         killed=len(judgement.mutants) - len(alive),
-        equivalent=sum(listed(mutant) in entries for mutant in alive),
-        survivors=tuple(mutant for mutant in alive if listed(mutant) not in entries),
-        problems=(*judgement.problems, *(_stale(entry) for entry in sorted(stale))),
+        equivalent=sum(listed(mutant) in equivalent for mutant in alive),
+        survivors=tuple(mutant for mutant in alive if listed(mutant) not in equivalent),
+        problems=(
+            *judgement.problems,
+            *_refused(judgement, accepted),
+            *(f"{EQUIVALENT.as_posix()}: no mutant of {e} turns `{b}` into `{a}`" for e, b, a in sorted(stale)),
+        ),
         cached=cached,
     )
 
 
-def _stale(entry: tuple[str, str, str]) -> str:
-    exercise, before, after = entry
-    return f"{EQUIVALENT.as_posix()}: no mutant of {exercise} turns `{before}` into `{after}`"
+def _refused(judgement: _Judgement, accepted: _Reviewed) -> Iterator[str]:
+    """The lint's findings that are not accepted, and what is accepted for no reason."""
+    for found in judgement.findings:
+        if (found.cell, found.code) not in accepted:
+            yield f"{found.cell}, line {found.line} of the cell: `{_one_line(found.code)}`: {found.problem}"
+    for cell, code in sorted(accepted - {(found.cell, found.code) for found in judgement.findings}):
+        yield f"{ACCEPTED.as_posix()}: nothing is wrong in {cell} with `{_one_line(code)}`"
+
+
+def _one_line(code: str) -> str:
+    line = " ".join(code.split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "..."
 
 
 def _judge(course: Course, module: Module, package: Path, progress: Progress) -> _Judgement:
     plan = _Plan(module, read_notebook(module))
     variants = list(plan.variants())
+    solved: list[str] = []
     problems: list[str] = []
     judged: list[JudgedMutant] = []
-    job = {
-        "cells": [{"id": cell.id, "source": cell.source, "is_test": cell.is_test} for cell in plan.cells],
-        "variants": [_as_job(number, variant) for number, variant in enumerate(variants)],
-        "jobs": len(os.sched_getaffinity(0)),
-        "hard_seconds": course.limits.cell_seconds,
-    }
+    job = _job(course, [cell.source for cell in plan.cells], plan, variants)
     for done, outcome in enumerate(_outcomes(module, job, package)):
         progress(done, len(variants))
-        failed = {line["position"]: line["problem"] for line in outcome["cells"] if line["problem"]}
-        passed = {line["position"] for line in outcome["cells"]} - failed.keys()
         if outcome["variant"] < 0:
-            problems += [
-                f"{plan.cells[position].id} fails with the solution: {failed[position]}" for position in failed
-            ]
-            problems += [f"{plan.unjudged(outcome)} never ends with the solution"] if outcome["died"] else []
+            solved = plan.failures(outcome, "with the solution")
             continue
+        failed = {line["position"] for line in outcome["cells"] if line["problem"]}
+        passed = {line["position"] for line in outcome["cells"]} - failed
         variant = variants[outcome["variant"]]
         noticed = outcome["died"] or any(plan.cells[position].is_test for position in failed)
         if variant.mutant:
@@ -230,7 +280,34 @@ def _judge(course: Course, module: Module, package: Path, progress: Progress) ->
         elif not noticed:
             problems.append(f"no graded cell notices a student who {variant.what}")
     judged.sort(key=lambda mutant: (mutant.line, mutant.before, mutant.after))
-    return _Judgement(problems + plan.untested(), judged)
+    linted = _Judgement([], [], []) if solved else _lint(course, module, plan, package)
+    return _Judgement([*solved, *linted.problems, *problems, *plan.untested()], judged, linted.findings)
+
+
+def _lint(course: Course, module: Module, plan: _Plan, package: Path) -> _Judgement:
+    """Run the notebook once with the solution, and its graded cells watched."""
+    findings = package / "findings"
+    sources = [watched(cell.id, cell.source, findings) if cell.is_test else cell.source for cell in plan.cells]
+    with closing(_outcomes(module, _job(course, sources, plan, []), package)) as outcomes:
+        outcome = next(outcomes, None)
+    if outcome is None:
+        raise TitoError("the lint failed: its process ended early", place=str(module.source))
+    lines = findings.read_text(encoding="utf-8").splitlines() if findings.is_file() else []
+    found = {Finding(**json.loads(line)) for line in lines}
+    problems = plan.failures(outcome, "with the solution while the lint watches")
+    return _Judgement(problems, [], sorted(found, key=lambda finding: (finding.cell, finding.line)))
+
+
+def _job(course: Course, sources: list[str], plan: _Plan, variants: list[_Variant]) -> dict[str, Any]:
+    return {
+        "cells": [
+            {"id": cell.id, "source": source, "is_test": cell.is_test}
+            for cell, source in zip(plan.cells, sources, strict=True)
+        ],
+        "variants": [_as_job(number, variant) for number, variant in enumerate(variants)],
+        "jobs": len(os.sched_getaffinity(0)),
+        "hard_seconds": course.limits.cell_seconds,
+    }
 
 
 def _as_job(number: int, variant: _Variant) -> dict[str, Any]:
@@ -259,9 +336,11 @@ class _Plan:
     def untested(self) -> list[str]:
         return [f"{self.cells[p].id} has no graded cell below it" for p in self.exercises if self.own_test(p) is None]
 
-    def unjudged(self, outcome: dict[str, Any]) -> str:
-        """The name of the cell in which a run ended."""
-        return self.cells[len(outcome["cells"])].id
+    def failures(self, outcome: dict[str, Any], how: str) -> list[str]:
+        """The cells that failed in a run of the whole notebook, and the one in which it ended."""
+        failed = [(self.cells[line["position"]].id, line["problem"]) for line in outcome["cells"] if line["problem"]]
+        ended = [self.cells[len(outcome["cells"])].id] if outcome["died"] else []
+        return [f"{cell} fails {how}: {problem}" for cell, problem in failed] + [f"{c} never ends {how}" for c in ended]
 
     def variants(self) -> Iterator[_Variant]:
         if self.exercises:
@@ -312,7 +391,7 @@ def _cell(cell: NotebookNode) -> _Cell:
     return _Cell(cell.id, source, bool(info.get("grade")) and not is_exercise, is_exercise)
 
 
-def _outcomes(module: Module, job: dict[str, Any], package: Path) -> Iterator[dict[str, Any]]:
+def _outcomes(module: Module, job: dict[str, Any], package: Path) -> Generator[dict[str, Any], None, None]:
     """What the worker says, line by line; it and its children are gone when this ends."""
     command = [sys.executable, "-P", "-m", "tito.audit.worker"]
     with subprocess.Popen(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tito.course import Course
+from tito.course import Course, Module
 
 if TYPE_CHECKING:
     from tito.audit.course import Progress, Report
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("modules", metavar="[NN]...", nargs=-1)
+@click.option("--lint", "lint_only", is_flag=True, help="Only look for graded cells that trust student code.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
-def audit(modules: tuple[str, ...], as_json: bool) -> int:
+def audit(modules: tuple[str, ...], lint_only: bool, as_json: bool) -> int:
     """Try the graded cells of the modules (all, if none is named) on wrong solutions.
 
     Every graded cell must pass with the solution, and fail without it and for students who always give the same answer.
@@ -27,14 +28,20 @@ def audit(modules: tuple[str, ...], as_json: bool) -> int:
     that change nothing are listed in tests/equivalent_mutants.yaml. What was audited once is not tried again until the
     module, one before it or this tool changes.
 
+    Graded cells are also watched with the solution: none may send an expected value into student code, or believe an
+    object. What this lint misjudges is listed in tests/accepted_lint.yaml.
+
     \b
     Example: tito audit 12
     """
     from tito.audit.course import audit as examine
 
     course = Course.locate()
+    chosen = [course.module(query) for query in modules] or list(course.modules)
+    if lint_only:
+        return _lint(course, chosen, as_json)
     reports = []
-    for module in [course.module(query) for query in modules] or course.modules:
+    for module in chosen:
         with _progress(module.slug, quiet=as_json) as progress:
             reports.append(examine(course, module, progress))
         if not as_json:
@@ -42,6 +49,22 @@ def audit(modules: tuple[str, ...], as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps([asdict(r) | {"score": r.score, "ok": r.ok} for r in reports], indent=2))
     return 0 if all(report.ok for report in reports) else 1
+
+
+def _lint(course: Course, modules: list[Module], as_json: bool) -> int:
+    from tito.audit.course import lint
+
+    problems = {}
+    for module in modules:
+        problems[module.slug] = lint(course, module)
+        if not as_json:
+            for problem in problems[module.slug]:
+                click.echo(f"{module.slug}: {problem}")
+            count = len(problems[module.slug])
+            click.echo(f"{module.slug}: {click.style(f'{count} problems', fg='red') if count else 'nothing found'}")
+    if as_json:
+        click.echo(json.dumps(problems, indent=2))
+    return 1 if any(problems.values()) else 0
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import textwrap
 import time
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from tito.grading.isolated.plan import names_of, needed
 from tito.grading.isolated.sandbox import Sandbox, Worker
 from tito.grading.isolated.session import Session, Trace, WorkerLostError
 from tito.grading.isolated.testcells import Failure, TestCells, failure, file_of, is_file_of_cell
-from tito.outcome import CellResult, Place, RunResult, Status, is_test
+from tito.outcome import CellResult, RunResult, Status, is_test
 from tito.source import code_cells, grade_info, read_notebook
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_WORKERS = 8  # a notebook that ends more of them is given up
 _EXPORTED = "#|"
+_MOST_LINES = 8  # of a statement that is shown
 
 
 class Isolated:
@@ -257,17 +260,35 @@ class _Run:
 
 
 def _error_output(notebook: NotebookNode, failed: Failure) -> NotebookNode:
-    sources = {cell.id: cell.source.split("\n") for cell in code_cells(notebook)}
-    lines = [line for place in failed.places for line in _quoted(sources, place)]
-    return nbv4.new_output(
-        "error", ename=failed.ename, evalue=failed.evalue, traceback=[*lines, f"{failed.ename}: {failed.evalue}"]
-    )
+    """The error as feedback shows it: the statement of the test, the lines of the student's cells, what is wrong.
+
+    Lines of tests have no numbers here: with hidden tests taken out, the student's are others.
+    """
+    cells = {cell.id: cell for cell in code_cells(notebook)}
+    known = [(cells[place.cell_id], place.line) for place in failed.places if place.cell_id in cells]
+    tests = [(cell, line) for cell, line in known if is_test(cell)]
+    lines = [text for cell, line in tests[-1:] for text in ("in the test:", *_statement(cell.source, line))]
+    for cell, line in known:
+        if not is_test(cell):
+            lines += [f"in {cell.id}, line {line}:", *_statement(cell.source, line)]
+    message = f"{failed.ename}: {failed.evalue}" if failed.evalue else failed.ename
+    return nbv4.new_output("error", ename=failed.ename, evalue=failed.evalue, traceback=[*lines, message])
 
 
-def _quoted(sources: dict[str, list[str]], place: Place) -> list[str]:
-    lines = sources.get(place.cell_id, [])
-    text = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
-    return [f"{place.cell_id}, line {place.line}:", f"    {text}"]
+def _statement(source: str, line: int) -> list[str]:
+    """The lines of the statement that stands at ``line``, if it is a simple one, else that line."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError):
+        nodes = []
+    around = [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in nodes
+        if isinstance(node, ast.stmt) and not hasattr(node, "body") and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    first, last = max(around, default=(line, line))
+    found = source.split("\n")[first - 1 : min(last, first + _MOST_LINES)]
+    return [f"    {text}" for text in textwrap.dedent("\n".join(found)).split("\n") if text.strip()]
 
 
 def _readable(source: str) -> str:

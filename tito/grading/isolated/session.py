@@ -328,6 +328,7 @@ class _SessionUnpacker(Unpacker):
         kind = self._error_class(names, None if handle is None else _positive(handle))
         error = kind.__new__(kind)
         error.text = str(text)
+        error.args = (error.text,)
         error.places = tuple((str(cell), int(line)) for cell, line in places)
         return error
 

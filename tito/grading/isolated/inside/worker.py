@@ -176,9 +176,9 @@ class WorkerUnpacker(Unpacker):
         return array.reshape(shape)
 
     def _generator(self, state: Any) -> np.random.Generator:
-        generator = np.random.default_rng()
-        generator.bit_generator.state = self.unpack(state)
-        return generator
+        copied = np.random.default_rng()
+        copied.bit_generator.state = self.unpack(state)
+        return copied
 
     def unpack_array(self, handle: int, dtype: str, shape: list[int]) -> Any:
         array = self.raw_array(dtype, shape).copy()  # owns its memory, as an array that was just made does
