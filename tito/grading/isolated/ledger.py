@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tito.grading.isolated.inside.wire import Packer
-
-MOST_FOLLOWED = 256 << 10  # bytes; larger arrays cross, but are not kept in step
+from tito.grading.isolated.inside.wire import MOST_FOLLOWED, Packer
 
 
 class ArrayMirror:

@@ -23,6 +23,7 @@ import numpy as np
 
 MOST_HEADER = 4 << 20  # bytes; in Python's memory JSON can become sixty times as large
 MOST_BODY = 64 << 20
+MOST_FOLLOWED = 256 << 10  # bytes of an array that is kept in step with its copy on the other side
 MOST_DEPTH = 40
 MOST_AXES = 32
 MOST_TEXT = 20_000  # characters of an error's message that cross

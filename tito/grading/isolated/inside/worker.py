@@ -1,10 +1,10 @@
 """The worker: runs a student's cells in the sandbox, and does with their objects what a test asks for.
 
-    python worker.py SOCKET [FOLDER ...]
+    worker.py SOCKET
 
-SOCKET is the number of an open socket; the folders are where to import from. The worker serves requests, one frame
-each, and answers each with one frame; in between it may send calls of functions that a test handed over. Nothing that
-it says is believed on the other side, since the student's code can do here whatever it likes.
+SOCKET is the number of an open socket; ``launch.py`` has seen to where modules come from. The worker serves requests,
+one frame each, and answers each with one frame; in between it may send calls of functions that a test handed over.
+Nothing that it says is believed on the other side, since the student's code can do here whatever it likes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import ast
 import builtins
 import io
 import linecache
-import os
 import re
 import socket
 import sys
@@ -30,19 +29,21 @@ from operator import or_
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [_HERE, *sys.argv[2:]]
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 if TYPE_CHECKING:
-    from tito.grading.isolated.inside.wire import MODULES, MOST_TEXT, Channel, Packer, Unpacker, UnsendableError
+    from tito.grading.isolated.inside.wire import (
+        MODULES,
+        MOST_FOLLOWED,
+        MOST_TEXT,
+        Channel,
+        Packer,
+        Unpacker,
+        UnsendableError,
+    )
 else:
-    from wire import MODULES, MOST_TEXT, Channel, Packer, Unpacker, UnsendableError
+    from wire import MODULES, MOST_FOLLOWED, MOST_TEXT, Channel, Packer, Unpacker, UnsendableError
 
-sys.path.remove(_HERE)
-
-MOST_FOLLOWED = 256 << 10  # bytes; larger arrays are not watched for changes
 MOST_NESTED = 2000  # lists and dicts in one value that can be written through
 LISTED: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()), deque)
 DICTS = (dict, Counter, OrderedDict, defaultdict)
@@ -480,7 +481,6 @@ def is_as_it_was(value: Any, was: Any) -> bool:
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     sys.argv = [""]
-    os.environ.clear()
     sys.meta_path.append(NoFigures())
     Worker(connection).serve()
 
