@@ -23,7 +23,6 @@ from tito.grading.isolated.inside.wire import Channel
 from tito.grading.isolated.plan import needed
 from tito.grading.isolated.run import Isolated
 from tito.grading.isolated.session import Session, Trace, WorkerLostError
-from tito.grading.isolated.testcells import is_file_of_cell
 from tito.outcome import CellResult
 
 COURSE = Course(Path(__file__).parents[2])
@@ -74,7 +73,7 @@ def idioms() -> list[str]:
 @pytest.fixture(scope="module")
 def isolated() -> Iterator[Isolated]:
     with Isolated(COURSE, COURSE.module("2")) as opened:
-        opened.trace = Trace(is_file_of_cell, learning=False)
+        opened.trace = Trace(learning=False)
         yield opened
 
 
@@ -168,7 +167,7 @@ LIES = {
 def pair() -> Iterator[tuple[Session, socket.socket]]:
     here, there = socket.socketpair()
     with here, there:
-        session = Session(Channel(here), Trace(is_file_of_cell, learning=False))
+        session = Session(Channel(here), Trace(learning=False))
         session.deadline = time.monotonic() + 2
         yield session, there
 
@@ -296,3 +295,28 @@ def test_random_numbers_are_the_same_for_the_same_seed(isolated: Isolated) -> No
     made = notebook(("student", "def show(*values): print(*values)", False), ("test", test, True))
     texts = [isolated.run(made, seed).cells[-1].outputs[0].text for seed in (b"a", b"a", b"b")]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_an_object_is_not_taken_where_the_solution_gives_an_array() -> None:
+    solution = "import numpy as np\ndef ones(n): return np.ones(n)"
+    liar = """import numpy as np
+class Fake:
+    def __sub__(self, other): return self
+    def __abs__(self): return self
+    def max(self): return 0.0
+def ones(n): return Fake()"""
+    believing = "got = ones(3)\nassert abs(got - 1).max() < 1e-6"
+    with Isolated(COURSE, COURSE.module("2"), reference=with_test(solution, believing)) as isolated:
+        assert verdict(isolated, with_test(solution, believing)) == ""
+        assert verdict(isolated, with_test(liar, believing)) == "DistrustError"
+        assert verdict(isolated, with_test("def ones(n): return (1.0 for _ in range(n))", "list(ones(3))")) == ""
+        changed = "got = ones(3)\nassert True and abs(got - 1).max() < 1e-6"
+        assert verdict(isolated, with_test(liar, changed)) == "", "nothing is known of a text that was not learned"
+
+
+def with_test(student: str, test: str) -> NotebookNode:
+    return notebook(("student", student, False), ("test", test, True))
+
+
+def verdict(isolated: Isolated, made: NotebookNode) -> str:
+    return isolated.run(made).cells[-1].ename

@@ -19,7 +19,7 @@ from tito.grading.isolated.inside.wire import Channel
 from tito.grading.isolated.plan import names_of, needed
 from tito.grading.isolated.sandbox import Sandbox, Worker
 from tito.grading.isolated.session import Session, Trace, WorkerLostError
-from tito.grading.isolated.testcells import Failure, TestCells, failure, file_of, is_file_of_cell
+from tito.grading.isolated.testcells import Failure, TestCells, failure, file_of
 from tito.outcome import CellResult, RunResult, Status, is_test
 from tito.source import code_cells, grade_info, read_notebook
 
@@ -34,8 +34,15 @@ _MOST_LINES = 8  # of a statement that is shown
 class Isolated:
     """Where submissions of one module are graded, one after the other; a context manager."""
 
-    def __init__(self, course: Course, module: Module, *, isolation: bool = True) -> None:
+    def __init__(
+        self, course: Course, module: Module, *, isolation: bool = True, reference: NotebookNode | None = None
+    ) -> None:
         """
+        Parameters
+        ----------
+        reference
+            The author's notebook that was released; by default as the module's source is now.
+
         Raises
         ------
         TitoError
@@ -44,6 +51,7 @@ class Isolated:
         self.course = course
         self.module = module
         self.sandbox = Sandbox(course, module, isolation=isolation)
+        self.reference = reference or read_notebook(module)
         self.trace: Trace | None = None
 
     def __enter__(self) -> Self:
@@ -62,16 +70,10 @@ class Isolated:
             What the tests draw their random numbers from, so that grading again gives the same; None for chance.
         """
         if self.trace is None:
-            trace = Trace(is_file_of_cell, learning=True)
-            _Run(self, self.reference, trace, os.urandom(16)).play()
-            trace.learning = False
-            self.trace = trace
+            self.trace = Trace(learning=True)
+            _Run(self, self.reference, self.trace, os.urandom(16)).play()
+            self.trace.learning = False
         return _Run(self, notebook, self.trace, seed or os.urandom(16)).play()
-
-    @cached_property
-    def reference(self) -> NotebookNode:
-        """The module's notebook with its solutions."""
-        return read_notebook(self.module)
 
     @cached_property
     def demonstrations(self) -> frozenset[str]:
@@ -89,20 +91,6 @@ class Isolated:
         """The names that the module's own cells bind."""
         cells = (cell for cell in code_cells(self.reference) if not is_test(cell))
         return frozenset().union(*(names_of(cell.source).binds for cell in cells))
-
-
-def run_isolated(
-    course: Course, module: Module, notebook: NotebookNode, *, isolation: bool = True, seed: bytes | None = None
-) -> RunResult:
-    """Run one submission for a grade; see ``Isolated.run``, which many submissions share.
-
-    Raises
-    ------
-    TitoError
-        If there can be no sandbox here, and ``isolation`` is wanted.
-    """
-    with Isolated(course, module, isolation=isolation) as isolated:
-        return isolated.run(notebook, seed)
 
 
 @dataclass

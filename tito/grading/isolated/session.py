@@ -53,11 +53,12 @@ class WorkerLostError(BaseException):
 class Trace:
     """Where in the tests the reference solution gave plain data, and where objects.
 
-    An object at a place where the reference gives plain data is not trusted: it may only be iterated over.
+    An object at a place where the reference gives plain data is not trusted: it may only be iterated over. A place is
+    known by the cell's text, so that what was learned of one text is never said of another.
     """
 
-    is_test: Callable[[str], bool]  # whether a file name is that of a test cell
     learning: bool
+    texts: dict[str, str] = field(default_factory=dict)  # of the test cells, by the names of their files
     plain: dict[object, set[bool]] = field(default_factory=dict)
 
     def allows_object(self, frame: FrameType | None, value: Any) -> bool:
@@ -67,9 +68,9 @@ class Trace:
         return self.plain.get(place) != {True}
 
     def _place(self, frame: FrameType | None) -> object:
-        while frame is not None and not self.is_test(frame.f_code.co_filename):
+        while frame is not None and frame.f_code.co_filename not in self.texts:
             frame = frame.f_back
-        return frame and (frame.f_code.co_filename, frame.f_code.co_firstlineno, frame.f_lasti)
+        return frame and (self.texts[frame.f_code.co_filename], frame.f_code.co_firstlineno, frame.f_lasti)
 
 
 class Session:
