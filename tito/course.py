@@ -18,12 +18,15 @@ SETTINGS = "settings.ini"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a notebook may use: seconds and bytes, from ``[limits]`` in settings.ini."""
+    """What a notebook may use: seconds, bytes and more, from ``[limits]`` in settings.ini."""
 
     cell_seconds: int
     notebook_seconds: int
     cell_output_bytes: int
     notebook_output_bytes: int
+    memory_mb: int
+    threads: int
+    file_mb: int
 
 
 @dataclass(frozen=True)

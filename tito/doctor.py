@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,7 +40,8 @@ def examine(course: Course) -> Iterator[Check]:
     yield _kernel(course)
     yield _jupyter_kernel()
     yield from folders(course)
-    yield _bubblewrap()
+    if not course.is_workspace:
+        yield _isolation()
 
 
 def _python() -> Check:
@@ -145,13 +145,10 @@ def folders(course: Course) -> Iterator[Check]:
             yield Check("write access", False, f"{folder}: {error.strerror}", mend)
 
 
-def _bubblewrap() -> Check:
-    """The sandbox of grading, which some machines have and do not allow."""
-    mend = "needed for grading only: apt-get install bubblewrap (or your system's way)"
-    if not shutil.which("bwrap"):
-        return Check("bubblewrap", False, "not installed", mend, needed=False)
-    done = subprocess.run(["bwrap", "--ro-bind", "/", "/", "true"], capture_output=True, text=True)
-    if done.returncode == 0:
-        return Check("bubblewrap", True, "isolates a process", needed=False)
-    mend = "needed for grading only: allow user namespaces on this machine"
-    return Check("bubblewrap", False, f"does not work: {done.stderr.strip()}", mend, needed=False)
+def _isolation() -> Check:
+    """The sandbox that submissions are graded in; some machines have bubblewrap and do not allow it."""
+    from tito.grading.isolated.sandbox import INSTALL_BUBBLEWRAP, why_not
+
+    problem = why_not()
+    mend = f"needed for grading only: {INSTALL_BUBBLEWRAP}"
+    return Check("isolated grading", not problem, problem or "bubblewrap isolates a process", mend, needed=False)

@@ -54,13 +54,20 @@ def test_what_is_missing_is_named_with_its_cure(author_tree: Path, run_tito: Run
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     cures = {line[8:30].strip(): (line, next_line) for line, next_line in pairwise(lines) if "mend: " in next_line}
-    assert set(cures) == {"numpy", "import tinytorch", "kernel in JupyterLab", "bubblewrap"}
+    assert set(cures) == {"numpy", "import tinytorch", "kernel in JupyterLab", "isolated grading"}
     assert "1.26.4, but the course needs <3,>=2.0" in cures["numpy"][0] and "pip install" in cures["numpy"][1]
     assert str(first) in cures["import tinytorch"][0]
     assert "/gone/bin/python" in cures["kernel in JupyterLab"][0]
     assert "kernelspec remove python3" in cures["kernel in JupyterLab"][1]
-    assert cures["bubblewrap"][0].startswith("absent") and cures["numpy"][0].startswith("missing")
+    assert cures["isolated grading"][0].startswith("absent") and cures["numpy"][0].startswith("missing")
+    assert "bubblewrap is not installed" in cures["isolated grading"][0]
+    assert "apt-get install bubblewrap" in cures["isolated grading"][1]
     assert "Missing: numpy, import tinytorch, kernel in JupyterLab." in lines[-1]
+
+
+def test_students_need_no_isolation(workspace: Path, run_tito: RunTito) -> None:
+    names = [check["name"] for check in json.loads(run_tito(workspace, "doctor", "--json").stdout)]
+    assert "kernel" in names and "isolated grading" not in names
 
 
 @pytest.mark.parametrize(

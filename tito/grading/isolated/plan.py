@@ -8,6 +8,7 @@ import re
 import symtable
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
@@ -26,6 +27,7 @@ class Names:
         return self.binds | self.changes
 
 
+@lru_cache(1000)  # most cells are the same in all submissions
 def names_of(source: str) -> Names:
     """What a cell binds and uses; of one that Python cannot read, it uses every word in it."""
     try:

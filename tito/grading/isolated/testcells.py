@@ -7,6 +7,7 @@ their files and settings are those of the student's code.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import hashlib
 import linecache
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import CodeType, ModuleType
 from typing import Any
 from unittest import mock
@@ -215,14 +217,14 @@ def is_file_of_cell(filename: str) -> bool:
     return filename.startswith("<cell ")
 
 
+@lru_cache(1000)
 def _compiled(source: str, filename: str) -> CodeType:
     return compile(source, filename, "exec", dont_inherit=True)
 
 
+@lru_cache(1000)
 def imports_of(source: str) -> list[str]:
     """The import statements of a cell that can be read."""
-    import ast
-
     try:
         body = ast.parse(source).body
     except SyntaxError:

@@ -2,12 +2,13 @@
 
 Called as ``launch.py CONFINEMENT WORKER SOCKET FOLDER ...``; the worker gets what stands from WORKER on. CONFINEMENT is
 JSON: ``limits`` in bytes, seconds and pieces by the names of :mod:`resource`, and whether we are ``isolated``; if so,
-``own_limits`` besides, ``report``, the number of an open file that tells where we are, and ``uid``, the user to become
-where root starts us. The standard library is all that there is.
+``own_limits`` besides, ``files``, the most that the private folder holds, ``report``, the number of an open file that
+tells where we are, and ``uid``, the user to become where root starts us. The standard library is all that there is.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -16,6 +17,7 @@ import struct
 import sys
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
+from typing import Any
 
 # kernel's numbers of the system calls that end in EPERM, on x86-64 and on 64-bit ARM
 _REFUSED = {
@@ -49,6 +51,8 @@ _X32_BIT = 0x40000000  # x86-64's second set of system calls, which the numbers 
 _CLONE_THREAD = 0x10000
 _AF_UNIX = 1
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 22, 2
+_MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 2, 4, 32
+_CAPABILITY_VERSION = 0x20080522
 
 # one instruction of the kernel's filter language is an operation, two jumps (if true, if false) and a number
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -65,8 +69,10 @@ def main() -> None:
     if confinement["isolated"]:
         _report(confinement["report"])
         _limit(confinement["own_limits"])
+        _limit_number_of_files(confinement["files"])
         if confinement["uid"] is not None:
             _become(confinement["uid"])
+        _give_up_capabilities()
         _filter_system_calls()
     _run(worker)
 
@@ -85,25 +91,39 @@ def _report(number: int) -> None:
     os.close(number)
 
 
+def _limit_number_of_files(number: int) -> None:
+    """Let the private folder hold no more: bwrap limits its size only, and empty files take memory too."""
+    options = f"nr_inodes={number}".encode()
+    _call("mount", b"tmpfs", b"/tmp", b"tmpfs", ctypes.c_ulong(_MS_REMOUNT | _MS_NOSUID | _MS_NODEV), options)
+
+
 def _become(uid: int) -> None:
-    """Change to a user without rights; the capabilities go with it."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
 
 
+def _give_up_capabilities() -> None:
+    """Empty all three sets, of which the kernel takes two halves."""
+    _call("capset", struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(2 * 3 * 4))
+
+
 def _filter_system_calls() -> None:
-    import ctypes
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
-
     instructions = _filter(os.uname().machine)
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-    program = Program(len(instructions), ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    if prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(program)) != 0:
-        raise OSError(ctypes.get_errno(), "the kernel takes no filter of system calls")
+    program = _Program(len(instructions), ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p))
+    _call("prctl", _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(program))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def _call(function: str, *arguments: Any) -> None:
+    """Call a function of the C library, which Python's own do not reach."""
+    if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{function}: {os.strerror(error)}")
 
 
 def _filter(machine: str) -> list[_Instruction]:
