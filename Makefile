@@ -1,7 +1,7 @@
 # make course   play the course once, end to end         make test    all tests
 # make env      the environment in .venv                 make parity  values and gradients against PyTorch
 # make lint     ruff and mypy                            make audit   try the graded cells on wrong solutions
-# make clean    remove what was made
+# make clean    remove what was made                     make grading time grading a class, here and by nbgrader alone
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 PARITY := $(VENV)/.parity
 JOBS ?= 2
 
-.PHONY: course test parity lint audit env export clean
+.PHONY: course test parity lint audit grading env export clean
 
 course: env
 	$(BIN)/python -m tito.grading.demo
@@ -29,6 +29,9 @@ lint: env
 
 audit: env
 	$(BIN)/tito audit
+
+grading: env
+	$(BIN)/python benchmarks/grading.py
 
 export: env
 	$(BIN)/tito export

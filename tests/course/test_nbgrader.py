@@ -75,12 +75,6 @@ def importing_the_answer(module: Module) -> NotebookNode:
     return notebook
 
 
-def peeking(module: Module) -> NotebookNode:
-    """Passes the visible part of test-tensor-add, and prints the hidden one, which fails."""
-    printing = "import inspect, __main__; print(inspect.getsource(__main__.test_add))"
-    return adding(f"{printing}; return Tensor([3.0])")(module)
-
-
 # student -> (notebook, scores by cell, words in the table)
 GRADED: dict[str, tuple[Callable[[Module], NotebookNode], dict[str, float | None], str]] = {
     "ada": (solved, RIGHT, ""),
@@ -90,12 +84,12 @@ GRADED: dict[str, tuple[Callable[[Module], NotebookNode], dict[str, float | None
     "hides_errors": (adding("get_ipython()._showtraceback = print; raise ValueError"), CLASS_ONLY, ""),
     "imports": (importing_the_answer, NOTHING, ""),
     "edits": (with_an_edited_test, CLASS_ONLY, "test-tensor-add was edited"),
-    "peeks": (peeking, CLASS_ONLY, ""),
+    "guesses": (adding("return Tensor([3.0])"), CLASS_ONLY, ""),
     "untidy": (with_a_test_gone_and_one_twice, RIGHT, "test-tensor-class was deleted"),
     "old": (of_older_programs, RIGHT, ""),
     "loops": (adding("import time; time.sleep(1000)"), CLASS_ONLY, "longer than 4 s"),
-    "dies": (adding("import os; os._exit(3)"), CLASS_ONLY, "the kernel ended"),
-    "floods": (adding("print('x' * 3_000_000)"), CLASS_ONLY, "printed more than"),
+    "dies": (adding("import os; os._exit(3)"), CLASS_ONLY, "process ended"),
+    "floods": (adding("print('x' * 3_000_000)"), RIGHT, ""),
 }
 REFUSED = {
     "no_json": ("<html>Sign in</html>", "not JSON"),
@@ -177,7 +171,7 @@ def scores(root: Path) -> dict[str, dict[str, float | None]]:
 
 def row_of(student: str, screen: str) -> str:
     """The row of a student in the table that autograde shows, of one line or more."""
-    found = re.search(rf"│ 02_tensor │ {student} +│.*?(?=│ 02_tensor|└)", screen, re.DOTALL)
+    found = re.search(rf"^│ {student} +│.*?(?=^│ \S|^└)", screen, re.DOTALL | re.MULTILINE)
     assert found, screen
     return found[0]
 
@@ -194,7 +188,7 @@ def test_what_befell_a_submission_is_in_the_table(student: str, graded: tuple[Pa
     assert "not graded" not in row
     assert GRADED[student][2] in row
     if not GRADED[student][2]:
-        assert row.split("│")[5].strip() == ""
+        assert [part.strip() for part in row.split("│")[3:7]] == ["", "", "", ""]
 
 
 @pytest.mark.parametrize("student", REFUSED)
@@ -284,8 +278,8 @@ def test_feedback_shows_what_failed_and_no_hidden_test(tree: Path, fresh: Path, 
     for student, html in pages.items():
         assert not re.search("hidden_|any shape|HIDDEN TESTS", html), student
     assert "NotImplementedError" in pages["blank"]
-    assert "in a hidden test" in pages["peeks"]
-    assert "expected shape" in pages["peeks"]
+    assert "in a hidden test" in pages["guesses"]
+    assert "expected shape" in pages["guesses"]
     assert "longer than 4 s" in pages["loops"]
 
 

@@ -17,9 +17,11 @@ from tito.errors import TitoError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+    from tito.grading.classroom import Graded
     from tito.grading.directory import Directory
-    from tito.grading.grade import Graded
+    from tito.grading.records import Record
 
 Command = Callable[..., Any]
 
@@ -32,6 +34,11 @@ _course = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
     help="The course directory; by default the current folder.",
+)
+
+
+_no_isolation = click.option(
+    "--no-isolation", is_flag=True, help="Run student code without a sandbox, if this machine has none."
 )
 
 
@@ -71,7 +78,7 @@ def generate(modules: tuple[str, ...], root: Path) -> None:
     \b
     Example: tito nbgrader generate 12
     """
-    with _opened(root) as directory:
+    with _opened(root) as directory, directory.alone():
         from tito.grading.grade import generate as write
 
         chosen = _modules(directory, modules) or list(directory.course.modules)
@@ -84,7 +91,8 @@ def generate(modules: tuple[str, ...], root: Path) -> None:
 @_which
 @_student
 @_course
-def validate(modules: tuple[str, ...], student: str | None, root: Path) -> None:
+@_no_isolation
+def validate(modules: tuple[str, ...], student: str | None, root: Path, no_isolation: bool) -> None:
     """Run every test on the author's solution, or on what a student handed in; nothing is recorded.
 
     \b
@@ -96,7 +104,8 @@ def validate(modules: tuple[str, ...], student: str | None, root: Path) -> None:
         from tito.grading.grade import validate as run
 
         for module in _modules(directory, modules) or _generated(directory):
-            tests = [cell for cell in run(directory, module, student).cells if cell.is_test]
+            result = run(directory, module, student, isolation=not no_isolation)
+            tests = [cell for cell in result.cells if cell.is_test]
             passed = sum(cell.ok for cell in tests)
             failed = failed or passed < len(tests)
             click.echo(f"{module.slug}: {passed} of {len(tests)} tests pass")
@@ -111,19 +120,49 @@ def validate(modules: tuple[str, ...], student: str | None, root: Path) -> None:
 @_which
 @_student
 @_course
-def autograde(modules: tuple[str, ...], student: str | None, root: Path) -> None:
-    """Run and score what students handed in; by default everything in submitted/. A second time gives the same.
+@click.option("--force", is_flag=True, help="Grade also what is graded already and has not changed.")
+@_no_isolation
+@click.option("--jobs", metavar="N", type=click.IntRange(1), help="Processes side by side; by default one a core.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def autograde(
+    modules: tuple[str, ...],
+    student: str | None,
+    root: Path,
+    force: bool,
+    no_isolation: bool,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Run and score what students handed in; by default everything in submitted/.
+
+    What was graded already is not graded again, unless it, the assignment, the course or the limits have changed. The
+    command can be stopped at any moment: started again, it does the rest. The exit status is 1 if a submission could
+    not be graded.
 
     \b
     Example: tito nbgrader autograde 12
-             tito nbgrader autograde 12 --student ada
+             tito nbgrader autograde 12 --student ada --force
     """
-    with _opened(root) as directory:
-        from tito.grading.grade import autograde as grade
+    from tito.grading.graders import cores, warm_up
+
+    warm_up()
+    with _opened(root) as directory, directory.alone():
+        from tito.grading.classroom import grade_class, read_graded, submissions
 
         work = _submissions(directory, modules, student)
-        graded = [grade(directory, *one) for one in _progress(work, "grading")]
-    _show_graded(graded, directory)
+        stale, fresh = submissions(directory, work, isolation=not no_isolation)
+        if force:
+            stale, fresh = stale + fresh, []
+        if fresh:
+            click.echo(f"{len(fresh)} of {len(work)} are graded already; --force grades them again", err=True)
+        with _class_progress(len(stale)) as tell:
+            for one, record in grade_class(directory, stale, jobs=jobs or cores(), isolation=not no_isolation):
+                tell(f"{one.module.slug}, {one.student}", "not graded" if record.problem else "graded")
+        graded = read_graded(directory, stale + fresh)
+    if as_json:
+        click.echo(json.dumps({"isolated": not no_isolation, "submissions": [asdict(one) for one in graded]}, indent=1))
+    else:
+        _show_graded(graded, directory)
     if any(one.problem for one in graded):
         raise SystemExit(1)
 
@@ -163,29 +202,50 @@ def feedback(modules: tuple[str, ...], student: str | None, root: Path) -> None:
     "--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write nbgrader's table of totals to a file."
 )
 def report(modules: tuple[str, ...], student: str | None, root: Path, as_json: bool, csv: Path | None) -> None:
-    """Show the scores in the gradebook cell by cell; by default of every assignment.
+    """Show the scores in the gradebook cell by cell, and what befell the submissions; by default of every assignment.
 
     \b
     Example: tito nbgrader report 12
              tito nbgrader report --csv grades.csv
     """
     with _opened(root) as directory:
+        from tito.grading import records
         from tito.grading.scores import export_csv, read_scores, score_tables
 
         chosen = _modules(directory, modules) or _generated(directory)
         scores = {module: found for module in chosen if (found := read_scores(directory, module, student))}
+        kept = {one: records.read(directory, module, one.student) for module, found in scores.items() for one in found}
         if csv:
             export_csv(directory, csv, [module.slug for module in chosen], student)
     if as_json:
-        click.echo(json.dumps([asdict(one) for found in scores.values() for one in found], indent=1))
+        click.echo(json.dumps([asdict(one) | _about(record) for one, record in kept.items()], indent=1))
         return
     if not scores:
         click.echo("No scores yet.\n  next:  tito nbgrader autograde")
     for module, found in scores.items():
         for table in score_tables(module.slug, found):
             _console().print(table)
+        for one in found:
+            record = kept[one]
+            for line in _lines(record) if record else ():
+                click.echo(f"{one.student}: {line}")
     if csv:
         click.echo(f"Totals: {csv}")
+
+
+def _about(record: Record | None) -> dict[str, Any]:
+    """What a script is told of how a submission was graded; of one that nbgrader itself graded nothing is known."""
+    if record is None:
+        return {}
+    return {"problem": record.problem, "isolated": record.isolated, "findings": asdict(record.findings)}
+
+
+def _lines(record: Record) -> Iterator[str]:
+    if record.problem:
+        yield f"not graded: {record.problem}"
+    if not record.isolated:
+        yield "not isolated"
+    yield from record.findings.lines
 
 
 @contextmanager
@@ -199,12 +259,12 @@ def _opened(root: Path) -> Iterator[Directory]:
             yield Directory.open(root)
     except KeyboardInterrupt:
         raise TitoError(
-            "stopped; what was done so far is kept", next_step="run the command again: it begins anew", status=130
+            "stopped; what was done so far is kept", next_step="run the command again: it does the rest", status=130
         ) from None
 
 
 def _modules(directory: Directory, names: Sequence[str]) -> list[Module]:
-    return [directory.course.module(name) for name in names]
+    return list(dict.fromkeys(directory.course.module(name) for name in names))
 
 
 def _generated(directory: Directory) -> list[Module]:
@@ -238,20 +298,58 @@ def _progress(work: list[tuple[Module, str]], what: str) -> Iterator[tuple[Modul
             bar.advance(task)
 
 
-def _show_graded(graded: Sequence[Graded], directory: Directory) -> None:
-    from rich.table import Table
+@contextmanager
+def _class_progress(total: int) -> Iterator[Callable[[str, str], None]]:
+    """Call with a submission and what became of it: a bar and the time left on a terminal, a line each elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    table = Table()
-    for name, side in (("module", "left"), ("student", "left"), ("score", "right"), ("of", "right")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
-    table.add_column("what went wrong", overflow="fold")
-    for one in graded:
-        score = "-" if one.problem else f"{one.score:g}"
-        notes = [f"not graded: {one.problem}"] if one.problem else []
-        table.add_row(one.module.slug, one.student, score, f"{one.max_score:g}", "\n".join([*notes, *one.findings]))
-    _console().print(table)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = _console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("grading", total=total)
+
+        def tell(who: str, what: str) -> None:
+            bar.update(task, advance=1, description=who)
+            if not console.is_terminal:
+                click.echo(f"{bar.tasks[0].completed:.0f} of {total}: {who}: {what}", err=True)
+
+        yield tell
+
+
+def _show_graded(graded: Sequence[Graded], directory: Directory) -> None:
+    for module in dict.fromkeys(one.module for one in graded):
+        _console().print(_graded_table(module, [one for one in graded if one.module == module]))
     done = sum(not one.problem for one in graded)
     click.echo(f"{done} of {len(graded)} graded. Log: {directory.root / 'nbgrader.log'}")
+    if any(one.fault for one in graded):
+        click.echo("  next:  run the command again: it tries those again that failed by no fault of theirs")
+    elif done:
+        click.echo(f"  next:  tito nbgrader feedback {' '.join(dict.fromkeys(one.module[:2] for one in graded))}")
+
+
+def _graded_table(module: str, graded: Sequence[Graded]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=module, title_justify="left", caption=_isolation_note(graded), caption_justify="left")
+    table.add_column("student", overflow="fold")
+    for name in ("score", "repairs", "timeouts", "crashes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("what happened", overflow="fold")
+    for one in graded:
+        found = one.findings
+        score = "-" if one.problem else f"{one.score:g} of {one.max_score:g}"
+        counts = [str(len(lines) or "") for lines in (found.repairs, found.timeouts, found.crashes)]
+        notes = [f"not graded: {one.problem}"] if one.problem else []
+        table.add_row(one.student, score, *counts, "\n".join([*notes, *found.lines]))
+    return table
+
+
+def _isolation_note(graded: Sequence[Graded]) -> str:
+    open_to = [one for one in graded if not one.isolated]
+    if not open_to:
+        return ""
+    who = "all of them" if len(open_to) == len(graded) else ", ".join(one.student for one in open_to)
+    return f"not isolated: {who}; their code ran without a sandbox, and could reach all that you can"
 
 
 def _console(stderr: bool = False) -> Console:

@@ -62,6 +62,9 @@ def play(course: Course, module: Module) -> None:
 
 def _play_class(directory: Directory, module: Module) -> list[Scores]:
     from tito.grading import grade
+    from tito.grading.classroom import grade_class, submissions
+    from tito.grading.graders import cores
+    from tito.grading.isolated.sandbox import why_not
     from tito.grading.scores import read_scores
 
     students = _students(module)
@@ -69,8 +72,13 @@ def _play_class(directory: Directory, module: Module) -> list[Scores]:
         grade.generate(directory, [module])
     with _step(f"work through {module.slug} in Jupyter, as {', '.join(students)}"):
         _hand_in(directory, module, students)
-    with _step("grade the notebooks by nbgrader"):
-        problems = [grade.autograde(directory, module, student).problem for student in students]
+    with _step("grade the notebooks"), directory.alone():
+        isolation = not why_not()
+        work, _ = submissions(directory, [(module, student) for student in students], isolation=isolation)
+        graded = grade_class(directory, work, jobs=cores(), isolation=isolation)
+        problems = [record.problem for _, record in graded]
+    if not isolation:
+        click.echo(f"not isolated: {why_not()}")
     with _step("write the feedback"):
         problems += [grade.feedback(directory, module, student) for student in students]
     for problem in filter(None, problems):

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from tito.atomic import write_atomically
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.grading.config import CONFIG_FILE, CONFIG_TEXT
 from tito.newfolder import new_folder
-from tito.source import grade_info, read_notebook
+from tito.source import read_notebook
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
     from nbgrader.api import Gradebook
     from nbgrader.coursedir import CourseDirectory
+    from sqlalchemy.engine import Engine
     from traitlets.config import Config
 
 _README = Path(__file__).with_name("course_directory.md")
@@ -100,18 +106,84 @@ class Directory:
             If the database cannot be used.
         """
         from nbgrader.api import Gradebook
-        from sqlalchemy.exc import SQLAlchemyError
 
         here = self.coursedir()
+        with self._told(), Gradebook(here.db_url, here.course_id) as gradebook:
+            yield gradebook
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written to the gradebook meanwhile, by nbgrader too, is kept when the block ends; or nothing is.
+
+        nbgrader opens its gradebook a dozen times to grade a submission, and commits each score by itself. Here all of
+        that is one transaction on one connection, whatever the database.
+
+        Raises
+        ------
+        TitoError
+            If the database cannot be used.
+        """
+        from nbgrader.api import Gradebook
+        from sqlalchemy.orm import scoped_session, sessionmaker
+
+        with self._told(), self._engine.begin() as connection:
+
+            def join(gradebook: Any, db_url: str, course_id: str = "", authenticator: Any = None) -> None:
+                make = sessionmaker(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
+                gradebook.engine, gradebook.db = connection, scoped_session(make)
+                gradebook.course_id, gradebook.authenticator = course_id, authenticator
+
+            leave = patch.object(Gradebook, "close", lambda gradebook: gradebook.db.remove())
+            with patch.object(Gradebook, "__init__", join), leave:
+                yield
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from sqlalchemy import create_engine
+
+        with self.gradebook():  # makes the tables
+            return create_engine(self.coursedir().db_url)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Trouble with the database, told as every other refusal is."""
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
-            with Gradebook(here.db_url, here.course_id) as gradebook:
-                yield gradebook
+            yield
         except SQLAlchemyError as error:
             raise TitoError(
                 f"the gradebook cannot be used: {str(error).splitlines()[0]}",
-                place=here.db_url,
+                place=self.coursedir().db_url,
                 next_step="close other programs that use it; if nbgrader was upgraded: nbgrader db upgrade",
             ) from None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs of this tool from writing to this course directory; the lock ends with this process.
+
+        Raises
+        ------
+        TitoError
+            If another run is at work in it.
+        """
+        path = self.root / ".tito" / "lock"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise TitoError(
+                    f"another run is at work in this course directory: {file.read().strip() or 'it just began'}",
+                    place=str(self.root),
+                    next_step="wait until it has ended, or end it",
+                ) from None
+            file.truncate(0)
+            now = datetime.now().astimezone()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {now:%Y-%m-%d %H:%M:%S %Z}")
+            file.flush()
+            yield
 
     def source(self, module: Module) -> NotebookNode:
         """The assignment's notebook with its solutions, as it was generated last."""
@@ -154,11 +226,6 @@ class Directory:
         """The students who handed in something for ``module``."""
         folders = (self.root / "submitted").glob(f"*/{module.slug}")
         return sorted(folder.parent.name for folder in folders if folder.is_dir())
-
-
-def grade_ids(notebook: NotebookNode) -> list[str]:
-    """The ids of the cells that nbgrader knows, in the notebook's order."""
-    return [info["grade_id"] for cell in notebook.cells if "grade_id" in (info := grade_info(cell))]
 
 
 def _write_source(root: Path, module: Module) -> None:

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import glob
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tito.course import Module
 from tito.errors import TitoError
 from tito.grading.directory import Directory
+from tito.grading.findings import Findings
+from tito.grading.graders import Outcome
 from tito.grading.journal import Ear
-from tito.repair import read_file
+from tito.grading.running import run, secret_of
+from tito.grading.submission import mend, read_submission, with_tests
 from tito.source import grade_info, read_notebook
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from tito.outcome import RunResult
-
-
-@dataclass(frozen=True)
-class Graded:
-    """What grading a submission came to. ``problem`` says why it could not be graded; it is empty if it was."""
-
-    module: Module
-    student: str
-    score: float
-    max_score: float
-    problem: str
-    findings: tuple[str, ...]
 
 
 def generate(directory: Directory, modules: list[Module]) -> None:
@@ -90,7 +79,7 @@ def _cells(notebook: NotebookNode) -> dict[str, float]:
     }
 
 
-def validate(directory: Directory, module: Module, student: str | None) -> RunResult:
+def validate(directory: Directory, module: Module, student: str | None, *, isolation: bool = True) -> RunResult:
     """Run the author's notebook of ``module``, or what ``student`` handed in, as grading would; nothing is recorded.
 
     Raises
@@ -98,67 +87,63 @@ def validate(directory: Directory, module: Module, student: str | None) -> RunRe
     TitoError
         If the submission is missing or cannot be graded.
     """
-    from tito.grading.preprocessors import mend
-    from tito.outcome import is_test
-    from tito.runner import run_notebook
-
     source = directory.source(module)
-    if student is None:
-        return run_notebook(directory.course, module, source)
-    try:
-        notebook, _ = mend(_read_submission(directory, module, student), directory.release(module))
-    except ValueError as error:
-        raise TitoError(str(error), place=str(directory.submission(module, student))) from None
-    tests = {grade_info(cell)["grade_id"]: cell.source for cell in source.cells if is_test(cell)}
-    for cell in notebook.cells:
-        cell.source = tests.get(grade_info(cell).get("grade_id"), cell.source)
-    return run_notebook(directory.course, module, notebook)
+    notebook = source
+    if student is not None:
+        path = directory.submission(module, student) / module.notebook.name
+        notebook, _ = mend(read_submission(path), directory.release(module))
+        with_tests(notebook, source)
+    return run(directory.course, module, notebook, secret_of(directory.root), isolation=isolation)
 
 
-def autograde(directory: Directory, module: Module, student: str) -> Graded:
-    """Grade what ``student`` handed in for ``module``, anew if it was graded before.
+def record(directory: Directory, module: Module, student: str, outcome: Outcome) -> tuple[str, Findings]:
+    """Write what running a submission gave to the gradebook and to ``autograded/``, in place of an earlier grading.
 
-    A submission that cannot be graded is recorded with no points and named in the result.
+    A submission that cannot be graded is recorded with no points. Gives the reason, or else an empty string, and what
+    befell the submission. In the gradebook all of this happens at once or, if the process is ended, not at all.
+
+    Raises
+    ------
+    TitoError
+        If the assignment was never generated, or the gradebook cannot be used.
     """
-    from nbgrader.converters import Autograde
+    from tito.grading.converters import Grading
+    from tito.grading.preprocessors import AHEAD
 
-    _clear_grades(directory, module, student)
-    findings: tuple[str, ...] = ()
-    try:
-        _read_submission(directory, module, student)
-    except TitoError as error:
-        problem = error.problem
-    else:
-        problem, findings = _convert(directory, Autograde, module, student)
-    with directory.gradebook() as gradebook:
-        recorded = gradebook.find_submission(module.slug, student)
-        return Graded(module, student, float(recorded.score), float(recorded.max_score), problem, findings)
+    problem, found = outcome.problem, Findings()
+    shutil.rmtree(directory.graded(module, student), ignore_errors=True)
+    with directory.transaction():
+        if outcome.result:
+            AHEAD[outcome.digest] = outcome.result
+            problem, found = _convert(directory, Grading, module, student, notebook_id=module.name)
+            AHEAD.clear()
+        if problem:
+            _clear_grades(directory, module, student)
+    return problem, found
 
 
 def feedback(directory: Directory, module: Module, student: str) -> str:
     """Write the feedback for ``student``'s graded notebook of ``module``; the reason if it cannot be, else empty."""
-    from nbgrader.converters import GenerateFeedback
+    from tito.grading.converters import Feedback
 
     if not directory.graded(module, student).is_dir():
         return f"not graded yet: tito nbgrader autograde {module.nn} --student {student}"
-    # the page alone: nbgrader would return the files beside the notebook too, and follow their links to anywhere
-    problem, _ = _convert(directory, GenerateFeedback, module, student, ignore=["*"])
+    problem, _ = _convert(directory, Feedback, module, student, notebook_id=module.name)
     return problem
 
 
 def _convert(
     directory: Directory, step: type, module: Module, student: str = "*", **traits: Any
-) -> tuple[str, tuple[str, ...]]:
+) -> tuple[str, Findings]:
     """Run one of nbgrader's converters; why it failed (empty if it did not), and what it found."""
-    who = student if student == "*" else glob.escape(student)
-    where = directory.coursedir(assignment_id=module.slug, student_id=who, **traits)
+    where = directory.coursedir(assignment_id=module.slug, student_id=student, **traits)
     converter: Any = step(coursedir=where, config=directory.config, force=True)
     with Ear() as ear:
         try:
             converter.start()
         except (Exception, SystemExit) as error:  # nbgrader logs what really happened, and raises that it did
-            return ear.problem or str(error), tuple(ear.findings)
-    return "", tuple(ear.findings)
+            return ear.problem or str(error), ear.findings
+    return "", ear.findings
 
 
 def _clear_grades(directory: Directory, module: Module, student: str) -> None:
@@ -185,20 +170,3 @@ def _clear_grades(directory: Directory, module: Module, student: str) -> None:
             for grade in notebook.grades:
                 grade.auto_score, grade.needs_manual_grade = 0.0, False
         gradebook.db.commit()
-    shutil.rmtree(directory.graded(module, student), ignore_errors=True)
-
-
-def _read_submission(directory: Directory, module: Module, student: str) -> NotebookNode:
-    """The notebook that ``student`` handed in; nbgrader says of a missing or broken one too little.
-
-    Raises
-    ------
-    TitoError
-        If there is none that can be read.
-    """
-    folder = directory.submission(module, student)
-    path = folder / module.notebook.name
-    others = ", ".join(sorted(other.name for other in folder.glob("*.ipynb") if other.is_file()))
-    if others and not path.is_file():
-        raise TitoError(f"{path.name} is missing; the folder has {others}", place=str(folder))
-    return read_file(path, missing="collect it", broken="collect it again")

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tito.grading.findings import Findings, Kind, collect
+
 LOG_FILE = "nbgrader.log"
-FINDING = "finding"  # the attribute of a log record that tells an instructor what befell a submission
+FINDING = "finding"  # the attribute of a log record that tells an instructor what befell a submission, and its kind
 
 _RAISED = re.compile(r"(?m)^[A-Za-z_][\w.]*: (.+)$")  # the end of a traceback
 
@@ -41,11 +43,15 @@ class Ear(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.findings: list[str] = []
         self.problem = ""
+        self._found: list[tuple[Kind, str]] = []
+
+    @property
+    def findings(self) -> Findings:
+        return collect(self._found)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.findings += filter(None, [getattr(record, FINDING, "")])
+        self._found += filter(None, [getattr(record, FINDING, None)])
         message = record.getMessage()
         if record.levelno >= logging.ERROR and message.startswith("Traceback"):
             self.problem = (_RAISED.findall(message) or [message.splitlines()[-1]])[-1]

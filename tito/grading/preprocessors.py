@@ -14,15 +14,18 @@ import nbformat.v4 as nbv4
 from nbformat import NotebookNode
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
-from traitlets import Unicode
+from traitlets import Bool, Unicode
 
 from tito.course import Course
-from tito.grading.directory import grade_ids
+from tito.grading.findings import of_run
 from tito.grading.journal import FINDING
+from tito.grading.running import run, secret_of
+from tito.grading.submission import digest, mend, refuse_links
 from tito.outcome import CellResult, RunResult
-from tito.repair import repair
-from tito.runner import run_notebook
 from tito.source import code_cells, is_marker, split_secret
+
+# what running a notebook gave, by its digest: whoever grades a class runs it ahead, elsewhere
+AHEAD: dict[str, RunResult] = {}
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HIDDEN = "[in a hidden test]"
@@ -34,24 +37,13 @@ class RepairNotebook(NbGraderPreprocessor):  # type: ignore[misc]
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         here, ids = CourseDirectory(parent=self), resources["nbgrader"]
+        name = f"{ids['notebook']}.ipynb"
+        refuse_links(Path(here.format_path(here.submitted_directory, ids["student"], ids["assignment"]), name))
         folder = here.format_path(here.release_directory, ".", ids["assignment"])
-        notebook, repairs = mend(nb, nbformat.read(Path(folder) / f"{ids['notebook']}.ipynb", as_version=4))
-        for finding in repairs:
-            self.log.warning("%s", finding, extra={FINDING: finding})
+        notebook, repairs = mend(nb, nbformat.read(Path(folder) / name, as_version=4))
+        for repair in repairs:
+            self.log.warning("%s", repair, extra={FINDING: ("repairs", repair)})
         return notebook, resources
-
-
-def mend(submitted: NotebookNode, released: NotebookNode) -> tuple[NotebookNode, list[str]]:
-    """The submitted notebook as it can be graded, and what was put back.
-
-    Raises
-    ------
-    ValueError
-        If it is another notebook altogether.
-    """
-    if not set(grade_ids(submitted)) & set(grade_ids(released)):
-        raise ValueError("this is not the notebook of the assignment: it has none of its cells")
-    return repair(submitted, released)
 
 
 class RunNotebook(NbGraderPreprocessor):  # type: ignore[misc]
@@ -62,17 +54,22 @@ class RunNotebook(NbGraderPreprocessor):  # type: ignore[misc]
     """
 
     course_tree = Unicode(help="The folder of the course, with settings.ini and modules/.").tag(config=True)
+    isolation = Bool(True, help="Run student code in a sandbox, and the tests outside it.").tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
-        course = Course(Path(self.course_tree))
-        module = course.module(resources["nbgrader"]["assignment"])
-        result = run_notebook(course, module, nb)
-        for cell, outcome in zip(code_cells(result.notebook), result.cells, strict=True):
+        result = AHEAD.pop(digest(nb), None) or self._run(nb, resources["nbgrader"]["assignment"])
+        for cell, ran, outcome in zip(code_cells(nb), code_cells(result.notebook), result.cells, strict=True):
+            cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
             if outcome.is_test:
                 settle(cell, outcome)
-        for finding in findings(result):
-            self.log.warning("%s", finding, extra={FINDING: finding})
-        return result.notebook, resources
+        for kind, finding in of_run(result):
+            self.log.warning("%s", finding, extra={FINDING: (kind, finding)})
+        return nb, resources
+
+    def _run(self, notebook: NotebookNode, assignment: str) -> RunResult:
+        course = Course(Path(self.course_tree))
+        secret = secret_of(Path(CourseDirectory(parent=self).root))
+        return run(course, course.module(assignment), notebook, secret, isolation=self.isolation)
 
 
 def settle(cell: NotebookNode, outcome: CellResult) -> None:
@@ -90,17 +87,6 @@ def settle(cell: NotebookNode, outcome: CellResult) -> None:
     if outcome.ename and not any(output.output_type == "error" for output in cell.outputs):
         message = f"{outcome.ename}: {outcome.evalue}"
         cell.outputs.append(nbv4.new_output("error", ename=outcome.ename, evalue=outcome.evalue, traceback=[message]))
-
-
-def findings(result: RunResult) -> list[str]:
-    """What an instructor should know about a run besides its failed tests: cells that did not end by themselves."""
-    stopped = [
-        f"{cell.grade_id or cell.id}: {cell.evalue}"
-        for cell in result.cells
-        if cell.status in ("timeout", "output limit", "died")
-    ]
-    left = [cell for cell in result.cells if cell.status == "not run" and cell.is_test]
-    return [*stopped, *([f"{len(left)} tests not run: {left[0].evalue}"] if left else [])]
 
 
 class HideHiddenTests(ClearHiddenTests):  # type: ignore[misc]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from tito.atomic import write_atomically
 from tito.course import Module
 from tito.errors import TitoError
-from tito.grading.directory import Directory, grade_ids
+from tito.grading.directory import Directory
+from tito.grading.submission import grade_ids
 
 if TYPE_CHECKING:
     from nbgrader.api import Grade
