@@ -90,4 +90,4 @@ def _check(course: Course, target: Path, what: str) -> None:
 def _own_folders(course: Course) -> set[str]:
     """The folders at the root of the course that it is made of."""
     set_ones = (course.setting("course", "modules_path"), course.setting("nbdev", "lib_path"))
-    return {Path(folder).parts[0] for folder in (*set_ones, "tito", "tests", "milestones")}
+    return {Path(folder).parts[0] for folder in (*set_ones, "tito", "tests", "milestones", "datasets")}

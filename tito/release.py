@@ -15,7 +15,7 @@ from tito.source import read_notebook
 from tito.student import student_notebook
 
 _FILES = ("pyproject.toml", "constraints.txt", "LICENSE")
-_FOLDERS = ("tito", "tests/modules", "milestones")
+_FOLDERS = ("tito", "tests/modules", "milestones", "datasets")
 _NOISE = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 _SHOWN = 20
 

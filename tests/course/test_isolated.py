@@ -24,6 +24,7 @@ from tito.grading.isolated.plan import needed
 from tito.grading.isolated.run import Isolated
 from tito.grading.isolated.session import Session, Trace, WorkerLostError
 from tito.outcome import CellResult
+from tito.source import read_notebook
 
 COURSE = Course(Path(__file__).parents[2])
 
@@ -72,7 +73,7 @@ def idioms() -> list[str]:
 
 @pytest.fixture(scope="module")
 def isolated() -> Iterator[Isolated]:
-    with Isolated(COURSE, COURSE.module("2")) as opened:
+    with Isolated(COURSE, COURSE.module("2"), read_notebook(COURSE.module("2"))) as opened:
         opened.trace = Trace(learning=False)
         yield opened
 
@@ -306,7 +307,7 @@ class Fake:
     def max(self): return 0.0
 def ones(n): return Fake()"""
     believing = "got = ones(3)\nassert abs(got - 1).max() < 1e-6"
-    with Isolated(COURSE, COURSE.module("2"), reference=with_test(solution, believing)) as isolated:
+    with Isolated(COURSE, COURSE.module("2"), with_test(solution, believing)) as isolated:
         assert verdict(isolated, with_test(solution, believing)) == ""
         assert verdict(isolated, with_test(liar, believing)) == "DistrustError"
         assert verdict(isolated, with_test("def ones(n): return (1.0 for _ in range(n))", "list(ones(3))")) == ""

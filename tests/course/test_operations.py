@@ -108,6 +108,12 @@ CASES: dict[str, list[Case]] = {
         case(numbers(2, 1), numbers(2, 3), axis=-1),
         case(numbers(2, 3), axis=1),
     ],
+    "relu": [case(numbers(2, 3)), case(numbers() + 1)],
+    "leaky_relu": [case(numbers(2, 3), negative_slope=slope) for slope in (0.01, 2.0, -0.5)],
+    "sigmoid": [case(numbers(2, 3)), case(numbers())],
+    "gelu": [case(numbers(2, 3)), case(numbers(3) * 3), case(numbers())],
+    "gelu_tanh": [case(numbers(2, 3)), case(numbers(3) * 3), case(numbers())],
+    "softmax": [case(numbers(2, 3, 2), axis=axis) for axis in (0, 1, -1)],
     "embedding": [case(numbers(4, 2), np.array([[3, 0], [3, 3]]))],
 }
 REDUCTIONS = [
@@ -119,7 +125,7 @@ CASES |= {name: [*REDUCTIONS, case(numbers())] for name in ("sum", "max", "min")
 
 
 def test_operations_are_found_and_their_names_are_unique():
-    assert len(OPERATIONS) >= 22
+    assert len(OPERATIONS) >= 28
     assert [name for name, same in OPERATIONS.items() if len(same) > 1] == [], "two operations share a name and a rule"
 
 

@@ -42,7 +42,7 @@ def isolated() -> Iterator[object]:
 
     def of(module: Module) -> Isolated:
         if module.slug not in opened:
-            opened[module.slug] = Isolated(COURSE, module).__enter__()
+            opened[module.slug] = Isolated(COURSE, module, read_notebook(module)).__enter__()
         return opened[module.slug]
 
     yield of

@@ -93,7 +93,7 @@ def validate(directory: Directory, module: Module, student: str | None, *, isola
         path = directory.submission(module, student) / module.notebook.name
         notebook, _ = mend(read_submission(path), directory.release(module))
         with_tests(notebook, source)
-    return run(directory.course, module, notebook, secret_of(directory.root), isolation=isolation)
+    return run(directory.course, module, source, notebook, secret_of(directory.root), isolation=isolation)
 
 
 def record(directory: Directory, module: Module, student: str, outcome: Outcome) -> tuple[str, Findings]:

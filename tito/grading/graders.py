@@ -272,6 +272,6 @@ class _Grader:
         self.release: NotebookNode = nbformat.read(task.release, as_version=4)
         self.source: NotebookNode = nbformat.read(task.source, as_version=4)
         module = self.course.module(task.module)
-        door = runner(self.course, module, self.secret, isolation=self.isolation)
+        door = runner(self.course, module, self.source, self.secret, isolation=self.isolation)
         self.run: Runner = self.stack.enter_context(door)
         self.module = task.module

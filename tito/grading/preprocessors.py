@@ -57,7 +57,7 @@ class RunNotebook(NbGraderPreprocessor):  # type: ignore[misc]
     isolation = Bool(True, help="Run student code in a sandbox, and the tests outside it.").tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
-        result = AHEAD.pop(digest(nb), None) or self._run(nb, resources["nbgrader"]["assignment"])
+        result = AHEAD.pop(digest(nb), None) or self._run(nb, resources["nbgrader"])
         for cell, ran, outcome in zip(code_cells(nb), code_cells(result.notebook), result.cells, strict=True):
             cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
             if outcome.is_test:
@@ -66,10 +66,12 @@ class RunNotebook(NbGraderPreprocessor):  # type: ignore[misc]
             self.log.warning("%s", finding, extra={FINDING: (kind, finding)})
         return nb, resources
 
-    def _run(self, notebook: NotebookNode, assignment: str) -> RunResult:
-        course = Course(Path(self.course_tree))
-        secret = secret_of(Path(CourseDirectory(parent=self).root))
-        return run(course, course.module(assignment), notebook, secret, isolation=self.isolation)
+    def _run(self, notebook: NotebookNode, ids: dict[str, str]) -> RunResult:
+        course, here = Course(Path(self.course_tree)), CourseDirectory(parent=self)
+        folder = here.format_path(here.source_directory, ".", ids["assignment"])
+        source = nbformat.read(Path(folder) / f"{ids['notebook']}.ipynb", as_version=4)
+        secret = secret_of(Path(here.root))
+        return run(course, course.module(ids["assignment"]), source, notebook, secret, isolation=self.isolation)
 
 
 def settle(cell: NotebookNode, outcome: CellResult) -> None:

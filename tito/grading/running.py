@@ -24,8 +24,8 @@ NEEDED = ["jupytext", "nbformat", "numpy", "IPython.core.inputtransformer2", "ti
 
 
 @contextmanager
-def runner(course: Course, module: Module, secret: bytes, *, isolation: bool) -> Iterator[Runner]:
-    """What runs notebooks of ``module``, one after the other.
+def runner(course: Course, module: Module, source: NotebookNode, secret: bytes, *, isolation: bool) -> Iterator[Runner]:
+    """What runs notebooks of ``module``, one after the other; ``source`` is the author's, as it was released.
 
     The random numbers of hidden tests come from ``secret`` and the notebook: grading again gives the same scores, and
     who does not know the secret cannot foresee them.
@@ -37,13 +37,15 @@ def runner(course: Course, module: Module, secret: bytes, *, isolation: bool) ->
     """
     from tito.grading.isolated.run import Isolated
 
-    with Isolated(course, module, isolation=isolation) as isolated:
+    with Isolated(course, module, source, isolation=isolation) as isolated:
         yield lambda notebook: isolated.run(notebook, hmac.digest(secret, digest(notebook).encode(), hashlib.sha256))
 
 
-def run(course: Course, module: Module, notebook: NotebookNode, secret: bytes, *, isolation: bool) -> RunResult:
+def run(
+    course: Course, module: Module, source: NotebookNode, notebook: NotebookNode, secret: bytes, *, isolation: bool
+) -> RunResult:
     """Run one notebook; see ``runner``."""
-    with runner(course, module, secret, isolation=isolation) as run_one:
+    with runner(course, module, source, secret, isolation=isolation) as run_one:
         return run_one(notebook)
 
 

@@ -21,7 +21,7 @@ from tito.grading.isolated.sandbox import Sandbox, Worker
 from tito.grading.isolated.session import Session, Trace, WorkerLostError
 from tito.grading.isolated.testcells import Failure, TestCells, failure, file_of
 from tito.outcome import CellResult, RunResult, Status, is_test
-from tito.source import code_cells, grade_info, read_notebook
+from tito.source import code_cells, grade_info
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -34,14 +34,12 @@ _MOST_LINES = 8  # of a statement that is shown
 class Isolated:
     """Where submissions of one module are graded, one after the other; a context manager."""
 
-    def __init__(
-        self, course: Course, module: Module, *, isolation: bool = True, reference: NotebookNode | None = None
-    ) -> None:
+    def __init__(self, course: Course, module: Module, source: NotebookNode, *, isolation: bool = True) -> None:
         """
         Parameters
         ----------
-        reference
-            The author's notebook that was released; by default as the module's source is now.
+        source
+            The author's notebook as it was released, with its solutions and hidden tests.
 
         Raises
         ------
@@ -50,8 +48,8 @@ class Isolated:
         """
         self.course = course
         self.module = module
+        self.source = source
         self.sandbox = Sandbox(course, module, isolation=isolation)
-        self.reference = reference or read_notebook(module)
         self.trace: Trace | None = None
 
     def __enter__(self) -> Self:
@@ -71,25 +69,25 @@ class Isolated:
         """
         if self.trace is None:
             self.trace = Trace(learning=True)
-            _Run(self, self.reference, self.trace, os.urandom(16)).play()
+            _Run(self, self.source, self.trace, os.urandom(16)).play()
             self.trace.learning = False
         return _Run(self, notebook, self.trace, seed or os.urandom(16)).play()
 
     @cached_property
     def demonstrations(self) -> frozenset[str]:
         """The ids of the release's cells that neither make up the module nor are graded."""
-        cells = code_cells(self.reference)
+        cells = code_cells(self.source)
         return frozenset(cell.id for cell in cells if not grade_info(cell) and not cell.source.startswith(_EXPORTED))
 
     @cached_property
     def given(self) -> list[str]:
         """The cells of the release that students do not write."""
-        return [cell.source for cell in code_cells(self.reference) if not grade_info(cell).get("solution")]
+        return [cell.source for cell in code_cells(self.source) if not grade_info(cell).get("solution")]
 
     @cached_property
     def course_names(self) -> frozenset[str]:
         """The names that the module's own cells bind."""
-        cells = (cell for cell in code_cells(self.reference) if not is_test(cell))
+        cells = (cell for cell in code_cells(self.source) if not is_test(cell))
         return frozenset().union(*(names_of(cell.source).binds for cell in cells))
 
 
