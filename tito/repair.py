@@ -165,20 +165,33 @@ def _restore(cell: NotebookNode, original: NotebookNode) -> list[str]:
 def _put_back(notebook: NotebookNode, pristine: NotebookNode) -> list[str]:
     """Insert the marked and the exporting cells that are gone, each after the cell that it came after."""
     notes: list[str] = []
+    missing: dict[int, list[NotebookNode]] = {}  # by the number of the student's cells before them
+    places = _places(notebook)
     place = 0
     for original in pristine.cells:
-        found = next((i for i, cell in enumerate(notebook.cells) if _is_same(cell, original)), None)
-        if found is not None:
-            place = found + 1
+        found = [places[key] for key in _keys(original) if key in places]
+        if found:
+            place = min(found) + 1
         elif grade_info(original) or original.source.startswith("#|"):
-            notebook.cells.insert(place, deepcopy(original))
-            place += 1
+            missing.setdefault(place, []).append(deepcopy(original))
             notes.append(f"the cell {cell_label(original)} was deleted: the released one is used")
+    own = [*notebook.cells]
+    notebook.cells = [cell for i in range(len(own) + 1) for cell in (*missing.get(i, ()), *own[i : i + 1])]
     return notes
 
 
-def _is_same(cell: NotebookNode, original: NotebookNode) -> bool:
-    name = grade_info(original).get("grade_id")
-    if name:
-        return bool(grade_info(cell).get("grade_id") == name)
-    return cell.get("id") == original.id or bool(cell.source.strip() and cell.source.strip() == original.source.strip())
+def _places(notebook: NotebookNode) -> dict[tuple[str, str], int]:
+    """Where a cell that answers to a key stands first."""
+    places: dict[tuple[str, str], int] = {}
+    for place, cell in enumerate(notebook.cells):
+        for key in _keys(cell):
+            places.setdefault(key, place)
+    return places
+
+
+def _keys(cell: NotebookNode) -> list[tuple[str, str]]:
+    """By what a cell is known again: its ``grade_id``; one without any by its id, or by what it says."""
+    if name := grade_info(cell).get("grade_id"):
+        return [("grade_id", name)]
+    text = cell.source.strip()
+    return [("id", cell.get("id", "")), *([("source", text)] if text else [])]

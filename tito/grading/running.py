@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Runner = Callable[["NotebookNode"], RunResult]
 
 # what a process that shall run notebooks soon should have imported
-NEEDED = ["jupytext", "nbformat", "numpy", "IPython.core.inputtransformer2", "tito.grading.isolated.run"]
+NEEDED = ["nbformat", "numpy", "tito.grading.isolated.run"]
 
 
 @contextmanager

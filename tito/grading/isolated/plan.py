@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ast
 import builtins
-import re
 import symtable
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-
-_NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -29,12 +26,12 @@ class Names:
 
 @lru_cache(1000)  # most cells are the same in all submissions
 def names_of(source: str) -> Names:
-    """What a cell binds and uses; of one that Python cannot read, it uses every word in it."""
+    """What a cell binds and uses: nothing if Python cannot read it, since then it does not run."""
     try:
         tree = ast.parse(source)
         table = symtable.symtable(source, "<cell>", "exec")
     except (SyntaxError, ValueError, RecursionError):
-        return Names(frozenset(), frozenset(), frozenset(_NAME.findall(source)))
+        return Names(frozenset(), frozenset(), frozenset())
     binds = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
     binds |= {one.get_name() for table in _inner(table) for one in table.get_symbols() if one.is_declared_global()}
     used = {one.get_name() for one in table.get_symbols() if one.is_referenced()}

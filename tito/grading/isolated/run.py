@@ -8,7 +8,7 @@ import textwrap
 import time
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -120,7 +120,7 @@ class _Run:
     def play(self) -> RunResult:
         cells = list(code_cells(self.notebook))
         optional = [cell.id in self.isolated.demonstrations and not is_test(cell) for cell in cells]
-        runs = needed([cell.source for cell in cells], optional)
+        runs = needed([_readable(cell.source) for cell in cells], optional)
         for cell in cells:
             cell.outputs, cell.execution_count = [], None
         for source in self.isolated.given:
@@ -277,6 +277,7 @@ def _statement(source: str, line: int) -> list[str]:
     return [f"    {text}" for text in textwrap.dedent("\n".join(found)).split("\n") if text.strip()]
 
 
+@lru_cache(1000)
 def _readable(source: str) -> str:
     """``source`` as Python, where IPython's magics stand in it."""
     if not any(line.lstrip().startswith(("%", "!", "?")) or line.rstrip().endswith("?") for line in source.split("\n")):
