@@ -123,6 +123,18 @@ REDUCTIONS = [
 ]
 CASES |= {name: [*REDUCTIONS, case(numbers())] for name in ("sum", "max", "min")}
 
+CASES |= {
+    "log_softmax": [case(numbers(2, 3)), case(numbers(2, 3, 2), axis=1), case(numbers(3), axis=-1)],
+    "cross_entropy": [
+        case(numbers(2, 3), np.array([2, 0]), weight=np.ones(3)),
+        case(numbers(2, 2, 3), np.array([[1, -100], [0, 2]]), weight=np.array([1.0, 2.0, 0.5]), label_smoothing=0.2),
+        case(numbers(4), np.array(3), weight=np.ones(4), ignore_index=0),
+        case(numbers(0, 3), np.zeros(0, int), weight=np.ones(3)),
+    ],
+    "binary_cross_entropy": [case(numbers(2, 3, low=0.1, high=0.9), numbers(2, 3, low=0.1, high=0.9))],
+    "binary_cross_entropy_with_logits": [case(numbers(2, 3), numbers(2, 3, low=0.1, high=0.9))],
+}
+
 
 def test_operations_are_found_and_their_names_are_unique():
     assert len(OPERATIONS) >= 28

@@ -10,7 +10,8 @@ import weakref
 import numpy as np
 import pytest
 
-from tinytorch.core import tensor
+from tinytorch.core import activations, tensor
+from tinytorch.core.activations import gelu, leaky_relu, relu, sigmoid, softmax, tanh
 from tinytorch.core.autograd import RULES, defvjp, gradcheck, is_grad_enabled, no_grad, unbroadcast
 from tinytorch.core.tensor import Op, Tensor, apply, concatenate, maximum, stack, where
 
@@ -34,8 +35,10 @@ def make_op():
     RULES.update(before)
 
 
-def test_every_operation_of_tensor_has_a_rule():
-    operations = {value.name for value in vars(tensor).values() if isinstance(value, Op)}
+def test_every_operation_of_tensor_and_activations_has_a_rule():
+    operations = {
+        value.name for part in (tensor, activations) for value in vars(part).values() if isinstance(value, Op)
+    }
     assert operations <= set(RULES), f"without a rule: {sorted(operations - set(RULES))}"
 
 
@@ -58,6 +61,51 @@ def test_composed_functions_pass_the_gradient_check(function):
     numbers = np.random.default_rng(6)
     x, y = numbers.normal(size=(2, 3)), numbers.normal(size=(2, 3))
     assert gradcheck(function, [x, y])
+
+
+ACTIVATIONS = {
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "leaky_relu, slope 2": lambda x: leaky_relu(x, 2.0),
+    "leaky_relu, slope -0.5": lambda x: leaky_relu(x, -0.5),
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "gelu": gelu,
+    "gelu, tanh": lambda x: gelu(x, "tanh"),
+    "softmax": softmax,
+    "softmax, axis 0": lambda x: softmax(x, axis=0),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_pass_the_gradient_check(name):
+    function = ACTIVATIONS[name]
+    numbers = np.random.default_rng(8).normal(0, 2, size=(3, 4))
+    assert gradcheck(function, [numbers], atol=1e-7, rtol=1e-6)
+    assert gradcheck(lambda x: function(function(x) * 2.0 - 0.3), [numbers])
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_far_out_have_the_slope_of_their_flat_or_straight_part(name):
+    far = np.array([[-10_000.0, -300.0, 300.0, 10_000.0]])
+    below = {"leaky_relu": 0.01, "leaky_relu, slope 2": 2.0, "leaky_relu, slope -0.5": -0.5}.get(name, 0.0)
+    above = 0.0 if name.startswith(("sigmoid", "tanh", "softmax")) else 1.0
+    x = leaf(*far, dtype=np.float32)
+    with np.errstate(all="raise"):
+        ACTIVATIONS[name](x).sum().backward()
+    np.testing.assert_allclose(x.grad.data, [[below, below, above, above]], rtol=1e-6, atol=1e-12)
+    assert x.grad.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "slope"),
+    [("relu", 0.0), ("leaky_relu", 0.01), ("sigmoid", 0.25), ("tanh", 1.0), ("gelu", 0.5), ("gelu, tanh", 0.5)],
+)
+def test_slopes_at_0(name, slope):
+    x = leaf(0.0, -0.0)
+    with np.errstate(all="raise"):
+        ACTIVATIONS[name](x).sum().backward()
+    np.testing.assert_allclose(x.grad.data, [slope, slope], rtol=1e-12)
 
 
 def test_broadcast_inputs_get_gradients_of_their_own_shape_and_dtype():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tinytorch.core.activations import gelu, leaky_relu, relu, sigmoid, softmax
 from tinytorch.core.autograd import is_grad_enabled, no_grad
 from tinytorch.core.tensor import Tensor, concatenate, maximum, where
 
@@ -93,6 +94,27 @@ def test_attention_by_hand(dtype):
     np.testing.assert_allclose(out.data, want.detach().numpy(), **TOLERANCE[dtype])
     want.backward(torch.tensor(upstream))
     same_gradients([q, k, v], others, dtype)
+
+
+@DTYPES
+def test_a_network_with_a_different_bend_in_each_layer(dtype):
+    x, u = pair(numbers(6, 5), dtype)
+    weights = [pair(numbers(5, 5, seed=seed), dtype) for seed in range(5)]
+    functional = torch.nn.functional
+    bends = [
+        (relu, torch.relu),
+        (leaky_relu, functional.leaky_relu),
+        (gelu, functional.gelu),
+        (lambda t: gelu(t, "tanh"), lambda t: functional.gelu(t, approximate="tanh")),
+        (sigmoid, torch.sigmoid),
+    ]
+    out, want = x, u
+    for (ours, theirs), (mine, other) in zip(weights, bends, strict=True):
+        out, want = mine(out @ ours), other(want @ theirs)
+    upstream = numbers(6, 5, seed=9).astype(dtype)
+    softmax(out).backward(upstream)
+    functional.softmax(want, dim=-1).backward(torch.tensor(upstream))
+    same_gradients([x, *(ours for ours, _ in weights)], [u, *(theirs for _, theirs in weights)], dtype)
 
 
 @DTYPES

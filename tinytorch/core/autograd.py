@@ -15,6 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .activations import GELU_EXACT, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SOFTMAX
+from tinytorch.core.losses import (
+    BCE,
+    BCE_WITH_LOGITS,
+    CROSS_ENTROPY,
+    LOG_SOFTMAX,
+    bce_forward,
+    bce_with_logits_gradient,
+    cross_entropy_gradient,
+)
 from tinytorch.core.tensor import (
     ABS,
     ADD,
@@ -48,7 +58,7 @@ Array = NDArray[Any]
 Rule = Callable[..., Any]
 
 # %% auto #0
-__all__ = ['Array', 'Rule', 'RULES', 'defvjp', 'unbroadcast', 'restore_axes', 'Node', 'is_grad_enabled', 'record',
+__all__ = ['Array', 'Rule', 'RULES', 'defvjp', 'unbroadcast', 'restore_axes', 'gelu_gate', 'Node', 'is_grad_enabled', 'record',
            'first_gradient', 'backward_order', 'input_gradients', 'hand_over', 'run_backward', 'no_grad', 'gradcheck']
 
 # %% modules/06_autograd/autograd_dev.py #autograd-015
@@ -273,7 +283,87 @@ def _concatenate(g: Array, out: Array, *arrays: Array, axis: int) -> Any:
     ends = list(itertools.accumulate(array.shape[axis] for array in arrays))
     return tuple(np.split(g, ends[:-1], axis=axis))
 
-# %% modules/06_autograd/autograd_dev.py #autograd-035
+# %% modules/06_autograd/autograd_dev.py #autograd-activations
+@defvjp(RELU)
+def _relu(g: Array, out: Array, x: Array) -> Any:
+    """x where it is positive, else 0.
+
+    EXAMPLE:
+    >>> p = np.array([0.1, 0.2, 0.7])
+    >>> RULES["softmax"](np.array([0.0, 0.0, 1.0]), p, np.log(p), axis=-1).round(2)
+    array([-0.07, -0.14,  0.21])
+    """
+    return g * (x > 0)
+
+
+@defvjp(LEAKY_RELU)
+def _leaky_relu(g: Array, out: Array, x: Array, negative_slope: float) -> Any:
+    return np.where(x > 0, g, negative_slope * g)
+
+
+@defvjp(SIGMOID)
+def _sigmoid(g: Array, out: Array, x: Array) -> Any:
+    return g * out * (1 - out)
+
+
+@defvjp(SOFTMAX)
+def _softmax(g: Array, out: Array, x: Array, axis: int) -> Any:
+    average = np.sum(g * out, axis=axis, keepdims=True)
+    return out * (g - average)
+
+# %% modules/06_autograd/autograd_dev.py #autograd-038
+def gelu_gate(out: Array, x: Array) -> Array:
+    """What GELU multiplied ``x`` by: ``out / x``, and one half where x is 0."""
+    return np.divide(out, x, out=np.full_like(out, 0.5), where=x != 0)
+
+
+@defvjp(GELU_EXACT)
+@np.errstate(under="ignore")
+def _gelu(g: Array, out: Array, x: Array) -> Any:
+    density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    return g * (gelu_gate(out, x) + x * density)
+
+
+@defvjp(GELU_TANH)
+@np.errstate(under="ignore")
+def _gelu_tanh(g: Array, out: Array, x: Array) -> Any:
+    gate = gelu_gate(out, x)
+    slope_of_u = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x))
+    return g * (gate + x * 2 * gate * (1 - gate) * slope_of_u)
+
+# %% modules/06_autograd/autograd_dev.py #autograd-losses
+@defvjp(LOG_SOFTMAX)
+def _log_softmax(g: Array, out: Array, x: Array, axis: int = -1) -> Any:
+    """Each logit gets its own gradient, minus its probability times the sum of the gradients along the axis.
+
+    EXAMPLE:
+    >>> RULES["log_softmax"](np.array([1.0, 0.0]), np.log([0.25, 0.75]), np.zeros(2))
+    array([ 0.75, -0.75])
+    """
+    return g - np.exp(out) * g.sum(axis=axis, keepdims=True)
+
+
+@defvjp(CROSS_ENTROPY)
+def _cross_entropy(g: Array, out: Array, logits: Array, ids: Array, **options: Any) -> Any:
+    slopes = cross_entropy_gradient(logits, ids, **options)
+    slopes *= g[..., None]
+    return slopes, None
+
+
+@defvjp(BCE_WITH_LOGITS)
+def _bce_with_logits(g: Array, out: Array, logits: Any, target: Any) -> Any:
+    return lambda: g * bce_with_logits_gradient(logits, target), lambda: -g * logits
+
+
+@defvjp(BCE)
+def _bce(g: Array, out: Array, p: Any, target: Any) -> Any:
+    def to_target() -> Any:
+        yes, no = np.ones(np.shape(target)), np.zeros(np.shape(target))
+        return g * (bce_forward(p, yes) - bce_forward(p, no))
+
+    return lambda: g * (p - target) / np.maximum(p * (1 - p), 1e-12), to_target
+
+# %% modules/06_autograd/autograd_dev.py #autograd-044
 _numbers = itertools.count()
 
 
@@ -343,7 +433,7 @@ def record(op: Op, inputs: tuple[Any, ...], arrays: list[Any], attrs: dict[str, 
 
 set_recorder(record)
 
-# %% modules/06_autograd/autograd_dev.py #autograd-040
+# %% modules/06_autograd/autograd_dev.py #autograd-049
 def first_gradient(tensor: Tensor, gradient: Any = None) -> Array:
     """The array that ``tensor.backward(gradient)`` starts from, in memory of its own.
 

@@ -1,6 +1,7 @@
 """Layers, activations and losses under the names that ``torch.nn`` gives them."""
 
 from tinytorch._face import face
+from tinytorch.nn import functional as functional
 
 __getattr__, __dir__ = face(
     __name__, "activations", "layers", "losses", "spatial", "embeddings", "attention", "transformers"
