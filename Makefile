@@ -17,7 +17,7 @@ course: env
 
 test: lint
 	$(BIN)/tito export --check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/modules tests/course tests/regression
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/modules tests/course tests/regression tests/attacks
 
 parity: $(PARITY)
 	$(BIN)/python -m pytest tests/parity

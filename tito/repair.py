@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tito.course import Course, Module
 from tito.errors import TitoError
@@ -15,6 +16,9 @@ from tito.source import grade_info
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what nbformat takes for a cell's id
 
 
 def read_own_notebook(course: Course, module: Module) -> tuple[NotebookNode, list[str]]:
@@ -28,7 +32,7 @@ def read_own_notebook(course: Course, module: Module) -> tuple[NotebookNode, lis
     pristine = read_pristine(module)
     again = f"tito module reset {module.nn} puts a fresh one there and keeps this one as a backup"
     own = read_file(module.notebook, missing=f"put it there: tito module start {module.nn}", broken=again)
-    ids = set(_grade_ids(own))
+    ids = names_in(own)
     if not ids & set(_grade_ids(pristine)):
         whose = next((m.slug for m in course.modules if m.pristine.is_file() and ids & set(_grade_ids_of(m))), "")
         raise TitoError(
@@ -63,13 +67,13 @@ def read_file(path: Path, *, missing: str, broken: str) -> NotebookNode:
     import nbformat
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise TitoError("the notebook is missing", place=str(path), next_step=missing) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TitoError(f"the notebook cannot be read: {error}", place=str(path), next_step=broken) from None
     try:
-        json.loads(text)
+        text = json.dumps(_without_odd_ids(json.loads(text)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an id that stands twice it warns at length, and replaces it
             notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
@@ -84,6 +88,24 @@ def read_file(path: Path, *, missing: str, broken: str) -> NotebookNode:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise TitoError(f"the file is not a notebook: {reason}", place=str(path), next_step=broken) from None
     return notebook
+
+
+def _without_odd_ids(data: Any) -> Any:
+    """The JSON of a notebook without the cell ids that nbformat refuses; what is no notebook stays as it is."""
+    cells = data.get("cells") if isinstance(data, dict) else None
+    for place, cell in enumerate(cells if isinstance(cells, list) else ()):
+        if isinstance(cell, dict) and "id" in cell and not _is_id(cell["id"]):
+            cell["id"] = f"odd-{place}"
+    return data
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and bool(_ID.fullmatch(value))
+
+
+def names_in(notebook: NotebookNode) -> set[str]:
+    """What its cells can be known by: their ``grade_id``, or, where nbgrader's metadata is lost, their id."""
+    return {*_grade_ids(notebook), *(cell.id for cell in notebook.cells if cell.get("id"))}
 
 
 def _grade_ids(notebook: NotebookNode) -> Iterator[str]:
@@ -102,7 +124,8 @@ def repair(own: NotebookNode, pristine: NotebookNode) -> tuple[NotebookNode, lis
     """
     notebook = deepcopy(own)
     originals = {info["grade_id"]: cell for cell in pristine.cells if (info := grade_info(cell)).get("grade_id")}
-    notes = _drop_repeated(notebook, originals)
+    notes = _recognise(notebook, originals)
+    notes += _drop_repeated(notebook, originals)
     for cell in notebook.cells:
         original = originals.get(grade_info(cell).get("grade_id"))
         if original is not None:
@@ -127,6 +150,15 @@ def _name_cells(notebook: NotebookNode) -> None:
         if mark or cell.get("id") in (None, *taken):
             cell["id"] = mark or f"cell-{position}"
         taken.add(cell.id)
+
+
+def _recognise(notebook: NotebookNode, originals: dict[str, NotebookNode]) -> list[str]:
+    """Mark the cells that have lost nbgrader's mark, and still have the id that goes with it."""
+    marked = set(_grade_ids(notebook))
+    lost = [cell for cell in notebook.cells if not grade_info(cell) and cell.get("id") in originals.keys() - marked]
+    for cell in lost:
+        cell.metadata["nbgrader"] = deepcopy(originals[cell.id].metadata["nbgrader"])
+    return [f"the cell {cell.id} has lost its metadata: it is known by its id" for cell in lost]
 
 
 def _drop_repeated(notebook: NotebookNode, originals: dict[str, NotebookNode]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 import socket
@@ -321,3 +322,37 @@ def with_test(student: str, test: str) -> NotebookNode:
 
 def verdict(isolated: Isolated, made: NotebookNode) -> str:
     return isolated.run(made).cells[-1].ename
+
+
+def test_every_error_of_python_comes_over(isolated: Isolated) -> None:
+    kinds = sorted(
+        {kind.__name__ for kind in vars(builtins).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    )
+    student = """import builtins
+def fail(name):
+    error = getattr(builtins, name)
+    raise error.__new__(error, "x", [ValueError()])"""
+    tests = [
+        f"try:\n    fail({name!r})\nexcept Exception as error:\n    assert type(error).__name__ == {name!r}"
+        for name in kinds
+    ]
+    results = graded(isolated, student, tests)
+    assert {name: one.evalue for name, one in zip(kinds, results, strict=True) if not one.ok} == {}
+
+
+def test_a_students_with_block_does_not_stop_the_tests_own_verdict(isolated: Isolated) -> None:
+    student = "class Quiet:\n    def __enter__(self): pass\n    def __exit__(self, *_): return True"
+    tests = ["with Quiet():\n    assert 1 == 2", "with Quiet():\n    raise KeyError"]
+    assert [one.ok for one in graded(isolated, student, tests)] == [False, True]
+
+
+def test_half_a_character_in_an_error_can_be_written(isolated: Isolated) -> None:
+    (result,) = graded(isolated, "def fail():\n    raise ValueError('\\ud800')", ["fail()"])
+    assert result.evalue == "?"
+    result.evalue.encode()
+
+
+@pytest.mark.parametrize("value", ["{n * (2**61 - 1): 0 for n in range(50_000)}", "set(range(50_000))"])
+def test_numbers_that_could_collide_are_not_taken(isolated: Isolated, value: str) -> None:
+    (result,) = graded(isolated, f"def many():\n    return {value}", ["many()"])
+    assert "more than 20,000 numbers" in result.evalue

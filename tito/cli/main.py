@@ -15,6 +15,7 @@ except ModuleNotFoundError:
     sys.exit(f"Error: tito's own packages are not installed in this environment\n  next:  {INSTALL}")
 
 from tito.errors import TitoError
+from tito.terminal import visible
 
 # command -> (where it is defined, one line for `tito --help`)
 COMMANDS = {
@@ -90,7 +91,7 @@ def main() -> None:
         status = cli(standalone_mode=False)
     except (TitoError, OSError, ModuleNotFoundError) as error:
         problem = error if isinstance(error, TitoError) else _told(error)
-        click.echo(click.style("Error: ", fg="red", bold=True) + str(problem), err=True)
+        click.echo(click.style("Error: ", fg="red", bold=True) + visible(str(problem)), err=True)
         sys.exit(problem.status)
     except click.ClickException as error:
         error.show()

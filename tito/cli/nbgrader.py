@@ -14,6 +14,7 @@ import click
 
 from tito.course import Course, Module
 from tito.errors import TitoError
+from tito.terminal import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -157,7 +158,7 @@ def autograde(
             click.echo(f"{len(fresh)} of {len(work)} are graded already; --force grades them again", err=True)
         with _class_progress(len(stale)) as tell:
             for one, record in grade_class(directory, stale, jobs=jobs or cores(), isolation=not no_isolation):
-                tell(f"{one.module.slug}, {one.student}", "not graded" if record.problem else "graded")
+                tell(visible(f"{one.module.slug}, {one.student}"), "not graded" if record.problem else "graded")
         graded = read_graded(directory, stale + fresh)
     if as_json:
         click.echo(json.dumps({"isolated": not no_isolation, "submissions": [asdict(one) for one in graded]}, indent=1))
@@ -188,7 +189,7 @@ def feedback(modules: tuple[str, ...], student: str | None, root: Path) -> None:
         }
     click.echo(f"{len(work) - len(problems)} of {len(work)} written to {directory.root / 'feedback'}")
     for place, problem in problems.items():
-        click.echo(f"  {place}: {problem}")
+        click.echo(visible(f"  {place}: {problem}"))
     if problems:
         raise SystemExit(1)
 
@@ -228,7 +229,7 @@ def report(modules: tuple[str, ...], student: str | None, root: Path, as_json: b
         for one in found:
             record = kept[one]
             for line in _lines(record) if record else ():
-                click.echo(f"{one.student}: {line}")
+                click.echo(visible(f"{one.student}: {line}"))
     if csv:
         click.echo(f"Totals: {csv}")
 
@@ -293,7 +294,7 @@ def _progress(work: list[tuple[Module, str]], what: str) -> Iterator[tuple[Modul
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=len(work))
         for module, student in work:
-            bar.update(task, description=f"{what} {module.slug}, {student}")
+            bar.update(task, description=visible(f"{what} {module.slug}, {student}"))
             yield module, student
             bar.advance(task)
 
@@ -340,7 +341,7 @@ def _graded_table(module: str, graded: Sequence[Graded]) -> Table:
         score = "-" if one.problem else f"{one.score:g} of {one.max_score:g}"
         counts = [str(len(lines) or "") for lines in (found.repairs, found.timeouts, found.crashes)]
         notes = [f"not graded: {one.problem}"] if one.problem else []
-        table.add_row(one.student, score, *counts, "\n".join([*notes, *found.lines]))
+        table.add_row(visible(one.student), score, *counts, visible("\n".join([*notes, *found.lines])))
     return table
 
 
@@ -348,7 +349,7 @@ def _isolation_note(graded: Sequence[Graded]) -> str:
     open_to = [one for one in graded if not one.isolated]
     if not open_to:
         return ""
-    who = "all of them" if len(open_to) == len(graded) else ", ".join(one.student for one in open_to)
+    who = "all of them" if len(open_to) == len(graded) else visible(", ".join(one.student for one in open_to))
     return f"not isolated: {who}; their code ran without a sandbox, and could reach all that you can"
 
 

@@ -17,7 +17,7 @@ from nbgrader.converters import Autograde, BaseConverter, GenerateFeedback
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.preprocessors import CheckCellMetadata
 
-from tito.grading.submission import own_files
+from tito.grading.submission import own_files, read_submission
 
 
 class _Submission(BaseConverter):  # type: ignore[misc]
@@ -70,7 +70,7 @@ class Grading(Autograde, _Submission):  # type: ignore[misc]
     def convert_single_notebook(self, notebook_filename: str) -> None:
         resources = self.init_single_notebook_resources(notebook_filename)
         resources["output_extension"] = self.exporter.file_extension
-        notebook = nbformat.read(notebook_filename, as_version=4)
+        notebook = read_submission(Path(notebook_filename))
         for self._sanitizing in (True, False):
             self._init_preprocessors()
             for step in self.exporter._preprocessors:

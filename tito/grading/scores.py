@@ -13,6 +13,7 @@ from tito.course import Module
 from tito.errors import TitoError
 from tito.grading.directory import Directory
 from tito.grading.submission import grade_ids
+from tito.terminal import visible
 
 if TYPE_CHECKING:
     from nbgrader.api import Grade
@@ -87,7 +88,7 @@ def _table(title: str, scores: Sequence[Scores]) -> Table:
     table.add_column("graded cell", "total", overflow="fold")
     table.add_column("points", f"{scores[0].max_score:g}", justify="right")
     for one in scores:
-        table.add_column(one.student, f"{one.score:g}", justify="right")
+        table.add_column(visible(one.student), f"{one.score:g}", justify="right")
     for row in zip(*(one.cells for one in scores), strict=True):
         table.add_row(row[0].grade_id, f"{row[0].max_score:g}", *(_show(cell) for cell in row))
     return table

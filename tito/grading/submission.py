@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tito.errors import TitoError
 from tito.outcome import is_test
-from tito.repair import read_file, repair
+from tito.repair import names_in, read_file, repair
 from tito.source import code_cells, grade_info
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def mend(submitted: NotebookNode, released: NotebookNode) -> tuple[NotebookNode,
     TitoError
         If it is another notebook altogether.
     """
-    if not set(grade_ids(submitted)) & set(grade_ids(released)):
+    if not names_in(submitted) & set(grade_ids(released)):
         raise TitoError("this is not the notebook of the assignment: it has none of its cells")
     return repair(submitted, released)
 

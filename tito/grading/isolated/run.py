@@ -75,9 +75,11 @@ class Isolated:
 
     @cached_property
     def demonstrations(self) -> frozenset[str]:
-        """The ids of the release's cells that neither make up the module nor are graded."""
-        cells = code_cells(self.source)
-        return frozenset(cell.id for cell in cells if not grade_info(cell) and not cell.source.startswith(_EXPORTED))
+        """The ids and texts of the release's cells that neither make up the module nor are graded."""
+        cells = [cell for cell in code_cells(self.source) if not grade_info(cell)]
+        return frozenset(
+            name for cell in cells if not cell.source.startswith(_EXPORTED) for name in (cell.id, cell.source.strip())
+        )
 
     @cached_property
     def given(self) -> list[str]:
@@ -119,7 +121,7 @@ class _Run:
 
     def play(self) -> RunResult:
         cells = list(code_cells(self.notebook))
-        optional = [cell.id in self.isolated.demonstrations and not is_test(cell) for cell in cells]
+        optional = [not grade_info(cell) and self._is_demonstration(cell) for cell in cells]
         runs = needed([_readable(cell.source) for cell in cells], optional)
         for cell in cells:
             cell.outputs, cell.execution_count = [], None
@@ -131,6 +133,9 @@ class _Run:
         finally:
             self._end()
         return RunResult(tuple(outcomes), self.notebook, time.monotonic() - self.begin)
+
+    def _is_demonstration(self, cell: NotebookNode) -> bool:
+        return bool({cell.id, cell.source.strip()} & self.isolated.demonstrations)
 
     def _cell(self, cell: NotebookNode, runs: bool) -> CellResult:
         begin = time.monotonic()

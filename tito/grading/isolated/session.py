@@ -24,7 +24,9 @@ from tito.grading.isolated.ledger import Ledger, MirrorDict, MirrorList
 from tito.grading.isolated.proxy import Proxy, make_proxy, number_of, suspect
 
 _MOST_NESTED = 24  # requests within callbacks within requests
-_NOT_MIMICKED = (StopIteration, StopAsyncIteration)  # raised here they would end a loop of ours without a word
+# raised here, the first two would end a loop of ours without a word; the others cannot be made of a text alone
+_NOT_MIMICKED = (StopIteration, StopAsyncIteration, MemoryError, BaseExceptionGroup)
+_MOST_NAME = 100  # characters of a class's name
 
 
 class StudentError(Exception):
@@ -296,9 +298,7 @@ class _SessionUnpacker(Unpacker):
             "k": lambda number: session.functions[number],
             "o": self._object,
             "L": lambda number, items: ledger.container(_positive(number), [self.unpack(item) for item in items]),
-            "D": lambda number, pairs: ledger.container(
-                _positive(number), {self.unpack(key): self.unpack(value) for key, value in pairs}
-            ),
+            "D": lambda number, pairs: ledger.container(_positive(number), self.unpack_dict(pairs)),
             "x": self._error,
         }
 
@@ -319,7 +319,7 @@ class _SessionUnpacker(Unpacker):
         ledger.came(_positive(number))
         held = ledger.holder(number)
         if not isinstance(held, Proxy):
-            held = make_proxy(self.session, number, str(kind), "C" in nature)
+            held = make_proxy(self.session, number, printable(kind)[:_MOST_NAME], "C" in nature)
             ledger.keep(number, held)
         return held
 
@@ -328,19 +328,24 @@ class _SessionUnpacker(Unpacker):
             return self.session.raised[own]
         kind = self._error_class(names, None if handle is None else _positive(handle))
         error = kind.__new__(kind)
-        error.text = str(text)
+        error.text = printable(text)
         error.args = (error.text,)
         error.places = tuple((str(cell), int(line)) for cell, line in places)
         return error
 
     def _error_class(self, names: list[str], handle: int | None) -> type[StudentError]:
         """The class here for an exception there: with its name, and the nearest built-in class as its base."""
-        name = str(names[0])
+        name = printable(names[0])[:_MOST_NAME]
         base = next((kind for one in names if (kind := getattr(builtins, str(one), None)) and _is_mimicked(kind)), None)
         key = (name, base) if handle is None else handle
         if key not in self.session.error_classes:
             self.session.error_classes[key] = type(name, (StudentError, base or Exception), {"handle": handle})
         return self.session.error_classes[key]
+
+
+def printable(text: Any) -> str:
+    """``text`` as it can be written to a file: half characters become question marks."""
+    return str(text).encode(errors="replace").decode()
 
 
 def _is_mimicked(kind: object) -> bool:

@@ -27,7 +27,7 @@ from tito import testing
 from tito.grading.isolated.ledger import MirrorDict, MirrorList
 from tito.grading.isolated.plan import names_of
 from tito.grading.isolated.proxy import Proxy, class_of, is_callable
-from tito.grading.isolated.session import Session, StudentError
+from tito.grading.isolated.session import Session, StudentError, printable
 from tito.outcome import Place
 
 # the libraries that tests use in this process
@@ -247,6 +247,6 @@ def failure(error: BaseException) -> Failure:
     there = [
         Place(name[len("<cell ") : -1], line) for name, line in getattr(error, "places", ()) if is_file_of_cell(name)
     ]
-    text = str(error)
+    text = printable(error)
     short = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} ..."
     return Failure(type(error).__name__, short, (*here, *there))

@@ -26,6 +26,7 @@ MOST_BODY = 64 << 20
 MOST_FOLLOWED = 256 << 10  # bytes of an array that is kept in step with its copy on the other side
 MOST_DEPTH = 40
 MOST_AXES = 32
+MOST_NUMBERS = 20_000  # as keys of a dict or items of a set: those of text cannot be made to collide there
 MOST_TEXT = 20_000  # characters of an error's message that cross
 
 _LENGTHS = struct.Struct("!II")
@@ -144,6 +145,7 @@ class Packer:
             self.body.append(bytes(value))
             return ["b" if kind is bytes else "B", len(value)]
         if kind in (set, frozenset):
+            few(value)
             return ["s" if kind is set else "f", [self.pack(item, depth + 1) for item in value]]
         return self._pack_rare(value, depth)
 
@@ -174,6 +176,7 @@ class Packer:
         return ["l", [self.pack(item, depth + 1) for item in value]]
 
     def pack_dict(self, value: dict[Any, Any], depth: int) -> Any:
+        few(value)
         return ["d", [[self.pack(k, depth + 1), self.pack(v, depth + 1)] for k, v in value.items()]]
 
     def pack_array(self, value: np.ndarray[Any, Any]) -> Any:
@@ -193,9 +196,9 @@ class Unpacker:
         self.makers: dict[str, Callable[..., Any]] = {
             "t": lambda items: tuple(self._all(items)),
             "l": lambda items: self._all(items),
-            "d": lambda pairs: {self.unpack(k): self.unpack(v) for k, v in pairs},
-            "s": lambda items: set(self._all(items)),
-            "f": lambda items: frozenset(self._all(items)),
+            "d": self.unpack_dict,
+            "s": lambda items: set(self._few(items)),
+            "f": lambda items: frozenset(self._few(items)),
             "a": self.unpack_array,
             "n": lambda dtype: self.raw_array(dtype, [])[()],
             "b": self._bytes,
@@ -230,8 +233,18 @@ class Unpacker:
         finally:
             self.depth -= 1
 
+    def unpack_dict(self, pairs: list[list[Any]]) -> dict[Any, Any]:
+        items = [(self.unpack(key), self.unpack(value)) for key, value in pairs]
+        few(key for key, _ in items)
+        return dict(items)
+
     def _all(self, forms: Iterable[Any]) -> list[Any]:
         return [self.unpack(form) for form in forms]
+
+    def _few(self, forms: list[Any]) -> list[Any]:
+        items = self._all(forms)
+        few(items)
+        return items
 
     def _bytes(self, size: int) -> bytes:
         if type(size) is not int or not 0 <= size <= len(self.body) - self.place:
@@ -249,6 +262,18 @@ class Unpacker:
 
     def unpack_array(self, handle: int, dtype: str, shape: list[int]) -> Any:
         return self.raw_array(dtype, shape)
+
+
+def few(keys: Iterable[Any]) -> None:
+    """See that a dict or set of ``keys`` is quickly made, whatever they are.
+
+    Raises
+    ------
+    UnsendableError
+        If it may not be.
+    """
+    if sum(type(key) not in (str, bytes) for key in keys) > MOST_NUMBERS:
+        raise UnsendableError(f"a dict or set of more than {MOST_NUMBERS:,} numbers")
 
 
 def _dtype(name: str) -> np.dtype[Any]:
