@@ -2,6 +2,7 @@
 # make env      the environment in .venv                 make parity  values and gradients against PyTorch
 # make lint     ruff and mypy                            make audit   try the graded cells on wrong solutions
 # make clean    remove what was made                     make grading time grading a class, here and by nbgrader alone
+#                                                        make verdicts  many students, isolated and in a kernel
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ READY := $(VENV)/.ready
 PARITY := $(VENV)/.parity
 JOBS ?= 2
 
-.PHONY: course test parity lint audit grading env export clean
+.PHONY: course test parity lint audit verdicts grading env export clean
 
 course: env
 	$(BIN)/python -m tito.grading.demo
@@ -29,6 +30,9 @@ lint: env
 
 audit: env
 	$(BIN)/tito audit
+
+verdicts: env
+	TINYTORCH_STUDENTS=20 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/course/test_verdicts.py
 
 grading: env
 	$(BIN)/python benchmarks/grading.py
