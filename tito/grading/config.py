@@ -52,7 +52,7 @@ def configure(config: Any, course_tree: Path, root: Path) -> None:
     config.Autograde.sanitize_preprocessors = [RepairNotebook, *sanitizing]
     config.Autograde.autograde_preprocessors = [RunNotebook if step is Execute else step for step in grading]
     config.GenerateFeedback.preprocessors = [GetGrades, HideHiddenTests, ClearMarkScheme, CSSHTMLHeaderPreprocessor]
-    config.HTMLExporter.sanitize_html = True  # pages show what students wrote: formgrader's with your rights
+    config.HTMLExporter.filters = {"markdown2html": "tito.grading.pages.markdown2html"}
     # the page alone: the files beside a notebook may be links to anywhere
     config.GenerateFeedbackApp.CourseDirectory.ignore = ["*"]
     config.Execute.timeout = course.limits.cell_seconds  # of `nbgrader validate`
