@@ -241,9 +241,7 @@ def test_a_grader_that_dies_costs_the_submission_in_its_hands_until_the_next_run
 ) -> None:
     hand_in(handed_in, "[x]", notebook_with(tree, "import time; time.sleep(15)"))
     with grading(tree, handed_in, "--jobs", "1", "--json") as process:
-        wait_until(lambda: busy_graders(process.pid), "no grader went to work")
-        for grader in busy_graders(process.pid):
-            grader.kill()
+        wait_until(lambda: [grader.kill() for grader in busy_graders(process.pid)], "no grader went to work")
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 1
     told = {one["student"]: one for one in json.loads(out)["submissions"]}
