@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -98,6 +99,8 @@ def grade_class(
     TitoError
         If this machine cannot run student code as asked for, an assignment is missing, or the gradebook cannot be used.
     """
+
+    gc.freeze()  # what nbgrader consists of is no garbage, and takes long to look through
     directory.config.RunNotebook.isolation = isolation
     tasks = {_task(directory, one): one for one in work}
     secret = secret_of(directory.root)

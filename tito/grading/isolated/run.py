@@ -268,18 +268,21 @@ def _error_output(notebook: NotebookNode, failed: Failure) -> NotebookNode:
 
 def _statement(source: str, line: int) -> list[str]:
     """The lines of the statement that stands at ``line``, if it is a simple one, else that line."""
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError):
-        nodes = []
-    around = [
-        (node.lineno, node.end_lineno or node.lineno)
-        for node in nodes
-        if isinstance(node, ast.stmt) and not hasattr(node, "body") and node.lineno <= line <= (node.end_lineno or 0)
-    ]
+    around = [(first, last) for first, last in _simple_statements(source) if first <= line <= last]
     first, last = max(around, default=(line, line))
     found = source.split("\n")[first - 1 : min(last, first + _MOST_LINES)]
     return [f"    {text}" for text in textwrap.dedent("\n".join(found)).split("\n") if text.strip()]
+
+
+@lru_cache(1000)
+def _simple_statements(source: str) -> list[tuple[int, int]]:
+    """The first and the last line of each statement that holds no others; none if Python cannot read the cell."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    simple = (node for node in nodes if isinstance(node, ast.stmt) and not hasattr(node, "body"))
+    return [(node.lineno, node.end_lineno or node.lineno) for node in simple]
 
 
 @lru_cache(1000)

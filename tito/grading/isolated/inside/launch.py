@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import json
 import os
 import resource
@@ -63,6 +64,8 @@ _KILL: _Instruction = (_RETURN, 0, 0, 0x80000000)
 
 
 def main() -> None:
+    gc.disable()  # until all is imported; nothing of that is garbage
+    sys.modules["_hashlib"] = None  # type: ignore[assignment]  # OpenSSL loads slowly; Python's own hashes serve as well
     confinement, worker = json.loads(sys.argv[1]), sys.argv[2]
     del sys.argv[:2]
     _limit(confinement["limits"])

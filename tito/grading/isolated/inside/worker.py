@@ -12,6 +12,7 @@ import __future__
 
 import ast
 import builtins
+import gc
 import io
 import linecache
 import re
@@ -488,6 +489,8 @@ def is_as_it_was(value: Any, was: Any) -> bool:
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     sys.argv = [""]
+    gc.freeze()
+    gc.enable()
     sys.meta_path.append(NoFigures())
     Worker(connection).serve()
 
