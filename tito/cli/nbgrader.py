@@ -18,6 +18,7 @@ from tito.terminal import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
     from tito.grading.classroom import Graded
@@ -288,10 +289,7 @@ def _submissions(directory: Directory, names: Sequence[str], student: str | None
 
 def _progress(work: list[tuple[Module, str]], what: str) -> Iterator[tuple[Module, str]]:
     """The items of ``work``, with a bar and the time left on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+    with _bar(_console(stderr=True)) as bar:
         task = bar.add_task(what, total=len(work))
         for module, student in work:
             bar.update(task, description=visible(f"{what} {module.slug}, {student}"))
@@ -302,11 +300,8 @@ def _progress(work: list[tuple[Module, str]], what: str) -> Iterator[tuple[Modul
 @contextmanager
 def _class_progress(total: int) -> Iterator[Callable[[str, str], None]]:
     """Call with a submission and what became of it: a bar and the time left on a terminal, a line each elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = _console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with _bar(console, disable=not console.is_terminal) as bar:
         task = bar.add_task("grading", total=total)
 
         def tell(who: str, what: str) -> None:
@@ -315,6 +310,13 @@ def _class_progress(total: int) -> Iterator[Callable[[str, str], None]]:
                 click.echo(f"{bar.tasks[0].completed:.0f} of {total}: {who}: {what}", err=True)
 
         yield tell
+
+
+def _bar(console: Console, *, disable: bool = False) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=disable)
 
 
 def _show_graded(graded: Sequence[Graded], directory: Directory) -> None:

@@ -105,9 +105,8 @@ class Ledger:
         self.numbers: dict[int, int] = {}  # of what is no proxy, by id
         self.arrays: dict[int, ArrayMirror | OwnArray] = {}
         self.changed: dict[int, MirrorList | MirrorDict] = {}
-        self.seen: dict[
-            int, int
-        ] = {}  # how often a number came: the other side drops it if it never sent it more often
+        # how often a number came: the other side drops it if it never sent it more often
+        self.seen: dict[int, int] = {}
         self.gone: list[int] = []
         self.fresh = itertools.count(-1, -1)
 

@@ -7,10 +7,9 @@ import os
 import textwrap
 import time
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import nbformat.v4 as nbv4
 
@@ -47,7 +46,6 @@ class Isolated:
             If there can be no sandbox here, and ``isolation`` is wanted.
         """
         self.course = course
-        self.module = module
         self.source = source
         self.sandbox = Sandbox(course, module, isolation=isolation)
         self.trace: Trace | None = None
@@ -68,9 +66,10 @@ class Isolated:
             What the tests draw their random numbers from, so that grading again gives the same; None for chance.
         """
         if self.trace is None:
-            self.trace = Trace(learning=True)
-            _Run(self, self.source, self.trace, os.urandom(16)).play()
-            self.trace.learning = False
+            trace = Trace(learning=True)
+            _Run(self, self.source, trace, os.urandom(16)).play()
+            trace.learning = False  # only then is it ours: it must not learn from a student
+            self.trace = trace
         return _Run(self, notebook, self.trace, seed or os.urandom(16)).play()
 
     @cached_property
@@ -93,14 +92,6 @@ class Isolated:
         return frozenset().union(*(names_of(cell.source).binds for cell in cells))
 
 
-@dataclass
-class _Ran:
-    """A cell that ran in the worker, and runs again in the next one if this one is lost."""
-
-    id: str
-    source: str
-
-
 class _Run:
     """One submission being run."""
 
@@ -115,7 +106,7 @@ class _Run:
         self.session: Session | None = None
         self.started = 0
         self.spent = 0.0  # CPU seconds of the workers that are gone
-        self.ran: list[_Ran] = []
+        self.ran: list[NotebookNode] = []  # in the worker; in the next one they run again
         self.room = self.limits.notebook_output_bytes
         self.tests = TestCells(isolated.course_names, seed, self._cpu_seconds)
 
@@ -140,9 +131,9 @@ class _Run:
     def _cell(self, cell: NotebookNode, runs: bool) -> CellResult:
         begin = time.monotonic()
         status: Status
-        status, failed = self._guarded(cell) if runs else ("ok", None)
         if is_test(cell):
             self.tests.withhold(cell.source)
+        status, failed = self._guarded(cell) if runs else ("ok", None)
         return self._result(cell, status, failed, time.monotonic() - begin)
 
     def _guarded(self, cell: NotebookNode) -> tuple[Status, Failure | None]:
@@ -167,8 +158,8 @@ class _Run:
 
     def _own(self, session: Session, cell: NotebookNode) -> Failure | None:
         """Run a cell that is no test where the student's code is."""
-        error = session.call("cell", _readable(cell.source), file_of(cell.id), self.limits.cell_output_bytes)
-        self.ran.append(_Ran(cell.id, cell.source))
+        error = _run_there(session, cell, self.limits.cell_output_bytes)
+        self.ran.append(cell)
         self._print(cell)
         return failure(error) if isinstance(error, BaseException) else None
 
@@ -192,7 +183,7 @@ class _Run:
             session = self._session()
             for cell in self.ran:
                 session.deadline = min(time.monotonic() + self.limits.cell_seconds, self.deadline)
-                session.call("cell", _readable(cell.source), file_of(cell.id), 0)
+                _run_there(session, cell, 0)
         return self._session()
 
     def _session(self) -> Session:
@@ -210,7 +201,6 @@ class _Run:
             return ""
         self.spent += self.worker.cpu_seconds()
         ending = self.worker.kill()
-        self.worker.connection.close()
         self.worker = self.session = self.tests.session = None
         return ending
 
@@ -248,6 +238,11 @@ class _Run:
             seconds=seconds,
             outputs=tuple(cell.outputs),
         )
+
+
+def _run_there(session: Session, cell: NotebookNode, most: int) -> Any:
+    """Run a cell on the student's side, and keep ``most`` characters of what it prints; the error that it raised."""
+    return session.call("cell", _readable(cell.source), file_of(cell.id), most)
 
 
 def _error_output(notebook: NotebookNode, failed: Failure) -> NotebookNode:

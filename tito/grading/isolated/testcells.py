@@ -67,7 +67,6 @@ class TestCells:
         """
         self.seed = seed
         self.session: Session | None = None
-        self.cpu_seconds = cpu_seconds
         self.names = _Names(self._there, course_names)
         self.names["__builtins__"] = {
             **vars(builtins),
@@ -89,7 +88,6 @@ class TestCells:
         filename = file_of(cell_id)
         assert self.session is not None
         self.session.trace.texts[filename] = source
-        self.withhold(source)
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         self.names.found.clear()
         try:
@@ -102,7 +100,7 @@ class TestCells:
         return None
 
     def withhold(self, source: str) -> None:
-        """Never look up on the student's side what the test cell ``source``, which will not run, would have bound."""
+        """From now on never look up on the student's side what the test cell ``source`` binds, or should have."""
         self.names.withheld |= names_of(source).binds
 
     def run_imports(self, source: str) -> None:
@@ -213,10 +211,6 @@ def file_of(cell_id: str) -> str:
     return f"<cell {cell_id}>"
 
 
-def is_file_of_cell(filename: str) -> bool:
-    return filename.startswith("<cell ")
-
-
 @lru_cache(1000)
 def _compiled(source: str, filename: str) -> CodeType:
     return compile(source, filename, "exec", dont_inherit=True)
@@ -239,14 +233,12 @@ def imports_of(source: str) -> list[str]:
 
 def failure(error: BaseException) -> Failure:
     """What a test, or a cell of the student's, failed with."""
-    here = [
-        Place(frame.f_code.co_filename[len("<cell ") : -1], line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if is_file_of_cell(frame.f_code.co_filename)
-    ]
-    there = [
-        Place(name[len("<cell ") : -1], line) for name, line in getattr(error, "places", ()) if is_file_of_cell(name)
+    here = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__))
+    places = [
+        Place(name.removeprefix("<cell ")[:-1], line)
+        for name, line in (*here, *getattr(error, "places", ()))
+        if name.startswith("<cell ")
     ]
     text = printable(error)
     short = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} ..."
-    return Failure(type(error).__name__, short, (*here, *there))
+    return Failure(type(error).__name__, short, tuple(places))
