@@ -316,16 +316,17 @@ def test_ids_that_stand_twice_are_no_trouble(student: Student) -> None:
 
 
 def start_and_wait(student: Student, marker: Path, temporary: Path, *args: str) -> subprocess.Popen[str]:
-    """Start ``tito`` and return once the file ``marker`` is there."""
+    """Start ``tito`` and return once the file ``marker`` is written."""
     temporary.mkdir(exist_ok=True)
     env = os.environ | {"PYTHONPATH": str(student.root), "MARKER": str(marker), "TMPDIR": str(temporary)}
     command = [sys.executable, "-m", "tito", *args]
     process = subprocess.Popen(command, cwd=student.root, env=env, stdout=-1, stderr=-1, text=True)
     deadline = time.monotonic() + 60
-    while not marker.exists() and time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.poll() is None:
+        if marker.exists() and marker.read_text():  # there is a moment between making a file and writing it
+            return process
         time.sleep(0.05)
-    assert marker.exists(), process.communicate()
-    return process
+    raise AssertionError(process.communicate())
 
 
 WAIT = "import os, pathlib, time; pathlib.Path(os.environ['MARKER']).write_text(str(os.getpid())); time.sleep(60)"
