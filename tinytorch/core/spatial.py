@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from operator import index
 from typing import Any
 
@@ -19,14 +20,14 @@ from .tensor import Array, Op, Tensor, apply, axis_in_range, concatenate, from_n
 Pair = tuple[int, int]
 
 # %% auto #0
-__all__ = ['Pair', 'COLUMNS', 'CONV2D', 'MAX_POOL2D', 'CACHED', 'AVG_POOL2D', 'Moments', 'BATCH_NORM', 'output_size', 'taps',
-           'padded', 'cropped', 'window_taps', 'im2col', 'blocks', 'spread_width', 'tap_rows', 'kernel_rows',
-           'conv2d_forward', 'conv2d_weight_gradient', 'spread_gradient', 'conv2d_input_gradient', 'pair',
-           'check_pictures', 'same_padding', 'Conv2d', 'conv2d', 'fold_windows', 'max_pool2d_forward',
-           'max_pool2d_gradient', 'window_counts', 'avg_pool2d_forward', 'avg_pool2d_gradient', 'max_pool2d',
-           'avg_pool2d', 'adaptive_avg_pool2d', 'bin_means', 'MaxPool2d', 'AvgPool2d', 'AdaptiveAvgPool2d',
-           'channel_moments', 'batch_norm_forward', 'batch_norm_gradients', 'update_running', 'batch_norm',
-           'BatchNorm2d', 'flatten', 'Flatten']
+__all__ = ['Pair', 'COLUMNS', 'CONV2D', 'CACHED', 'MAX_POOL2D', 'AVG_POOL2D', 'Moments', 'BATCH_NORM', 'output_size', 'taps',
+           'padded', 'cropped', 'window_taps', 'im2col', 'set_num_threads', 'blocks', 'for_blocks', 'spread_width',
+           'tap_rows', 'kernel_rows', 'conv2d_forward', 'conv2d_weight_gradient', 'spread_gradient',
+           'conv2d_input_gradient', 'pair', 'check_pictures', 'same_padding', 'Conv2d', 'conv2d', 'fold_windows',
+           'max_pool2d_forward', 'max_pool2d_gradient', 'window_counts', 'avg_pool2d_forward', 'avg_pool2d_gradient',
+           'max_pool2d', 'avg_pool2d', 'adaptive_avg_pool2d', 'bin_means', 'MaxPool2d', 'AvgPool2d',
+           'AdaptiveAvgPool2d', 'channel_moments', 'batch_norm_forward', 'batch_norm_gradients', 'update_running',
+           'batch_norm', 'BatchNorm2d', 'flatten', 'Flatten']
 
 # %% modules/09_spatial/spatial_dev.py #spatial-taps
 def output_size(name: str, length: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
@@ -123,13 +124,39 @@ def im2col(x: Array, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)
             columns[:, i, j] = framed[:, :, rows, places].swapaxes(0, 1)
     return columns.reshape(channels * kernel[0] * kernel[1], count * out_h * out_w)
 
-# %% modules/09_spatial/spatial_dev.py #spatial-conv-forward
+# %% modules/09_spatial/spatial_dev.py #spatial-022
+_pool: ThreadPoolExecutor | None = None
+
+
+def set_num_threads(threads: int) -> None:
+    """Let the operations of this module work on so many blocks at once; at first it is one.
+
+    NumPy's matrix products use all processors by themselves, and two kinds of threads get in each other's way. So start
+    Python with the environment variable ``OPENBLAS_NUM_THREADS=1`` before you give this module more than one thread. The
+    results are the same to the last bit, however many there are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``threads`` is no whole number of at least 1.
+    """
+    global _pool
+    wanted = whole_size("set_num_threads", "threads", threads)
+    _pool = ThreadPoolExecutor(wanted) if wanted > 1 else None
+
+
 def blocks(count: int, each: int, limit: int) -> Iterator[slice]:
     """Slices that cut ``count`` pictures of ``each`` numbers into blocks of at most ``limit`` numbers, or one picture."""
     step = max(1, limit // max(1, each))
     return (slice(start, start + step) for start in range(0, count, step))
 
 
+def for_blocks(work: Callable[[slice], Any], count: int, each: int, limit: int) -> list[Any]:
+    """What ``work(block)`` returns for each of the ``blocks``, in their order; several at once if there are threads."""
+    cut = list(blocks(count, each, limit))
+    return [work(block) for block in cut] if _pool is None or len(cut) < 2 else list(_pool.map(work, cut))
+
+# %% modules/09_spatial/spatial_dev.py #spatial-conv-forward
 def spread_width(x: Array, across: Sequence[slice], padding: Pair) -> Array:
     """The rows of the padded pictures, once for each tap along the width.
 
@@ -190,13 +217,16 @@ def conv2d_forward(
     down, across, (out_h, out_w) = window_taps("conv2d", size, (kernel[0], kernel[1]), stride, padding, dilation)
     kernels = kernel_rows(weight, groups)
     out = np.empty((count, outputs, out_h, out_w), np.result_type(x, weight))
-    for block in blocks(count, out_h * out_w, COLUMNS):
+
+    def convolve(block: slice) -> None:
         rows = spread_width(x[block], across, padding)
         total = kernels[0] @ tap_rows(rows, down[0], groups)
         for kernel_row, tap in zip(kernels[1:], down[1:], strict=True):
             total += kernel_row @ tap_rows(rows, tap, groups)
         planes = total.reshape(outputs, out_h, -1, out_w).transpose(2, 0, 1, 3)
         out[block] = planes if bias is None else planes + bias[:, None, None]
+
+    for_blocks(convolve, count, out_h * out_w, COLUMNS)
     return out
 
 
@@ -222,14 +252,15 @@ def conv2d_weight_gradient(
     (count, channels, *size), outputs = x.shape, g.shape[1]
     down, across, (out_h, out_w) = window_taps("conv2d", size, kernel, stride, padding, dilation)
     kh, kw = kernel
-    slopes = np.zeros((kh, groups, outputs // groups, channels // groups * kw), np.result_type(g, x))
-    for block in blocks(count, out_h * out_w, COLUMNS):
+
+    def slopes(block: slice) -> Array:
         rows = spread_width(x[block], across, padding)
         columns_g = g[block].transpose(1, 2, 0, 3).reshape(groups, outputs // groups, -1)
-        for i, tap in enumerate(down):
-            slopes[i] += columns_g @ tap_rows(rows, tap, groups).swapaxes(1, 2)
-    parted = slopes.reshape(kh, outputs, channels // groups, kw)
-    return parted.transpose(1, 2, 0, 3)
+        return np.stack([columns_g @ tap_rows(rows, tap, groups).swapaxes(1, 2) for tap in down])
+
+    nothing = np.zeros((kh, groups, outputs // groups, channels // groups * kw), np.result_type(g, x))
+    added = sum(for_blocks(slopes, count, out_h * out_w, COLUMNS), start=nothing)
+    return added.reshape(kh, outputs, channels // groups, kw).transpose(1, 2, 0, 3)
 
 # %% modules/09_spatial/spatial_dev.py #spatial-input-gradient
 def spread_gradient(g: Array, size: Sequence[int], stride: Pair, padding: Pair, reach: Pair) -> Array:
@@ -272,7 +303,7 @@ def conv2d_input_gradient(
         g, frame = spread_gradient(g, size, stride, padding, reach), (0, 0)
     return conv2d_forward(g, flipped, padding=frame, dilation=dilation, groups=groups)
 
-# %% modules/09_spatial/spatial_dev.py #spatial-033
+# %% modules/09_spatial/spatial_dev.py #spatial-035
 @defvjp(CONV2D)
 def _conv2d(
     g: Array,
@@ -401,9 +432,7 @@ class Conv2d(Module):
     def extra_repr(self) -> str:
         """``3, 16, kernel_size=(3, 3), stride=(1, 1)``, and what is not as by default."""
         shown = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
-        shown += [f"padding={self.padding!r}" if isinstance(self.padding, str) else f"padding={self.padding}"] * (
-            self.padding != (0, 0)
-        )
+        shown += [f"padding={self.padding}"] * (self.padding != (0, 0))
         shown += [f"dilation={self.dilation}"] * (self.dilation != (1, 1))
         shown += [f"groups={self.groups}"] * (self.groups != 1) + ["bias=False"] * (self.bias is None)
         return ", ".join(shown)
@@ -464,6 +493,9 @@ def _framed(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Any)
     return x, front
 
 # %% modules/09_spatial/spatial_dev.py #spatial-max-pool
+CACHED = 100_000  # numbers of a block that stay in the cache while they are worked on
+
+
 def fold_windows(
     combine: Callable[[Array, Array], Array], x: Array, down: Sequence[slice], across: Sequence[slice]
 ) -> Array:
@@ -488,16 +520,19 @@ def max_pool2d_forward(
     x: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0), dilation: Pair = (1, 1)
 ) -> Array:
     """The largest number of each window of ``x`` (N, C, H, W), of shape (N, C, out_h, out_w)."""
-    down, across, _ = window_taps("max_pool2d", x.shape[2:], kernel, stride, padding, dilation)
-    return fold_windows(np.maximum, padded(x, padding, -np.inf), down, across)
+    down, across, size = window_taps("max_pool2d", x.shape[2:], kernel, stride, padding, dilation)
+    out = np.empty((*x.shape[:2], *size), x.dtype)
+
+    def pool(block: slice) -> None:
+        out[block] = fold_windows(np.maximum, padded(x[block], padding, -np.inf), down, across)
+
+    for_blocks(pool, len(x), x[:1].size, CACHED)
+    return out
 
 
 MAX_POOL2D = Op("max_pool2d", max_pool2d_forward)
 
 # %% modules/09_spatial/spatial_dev.py #spatial-max-gradient
-CACHED = 100_000  # numbers of a block that stay in the cache while they are worked on
-
-
 def max_pool2d_gradient(
     g: Array, out: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
@@ -512,7 +547,8 @@ def max_pool2d_gradient(
     down, across, _ = window_taps("max_pool2d", x.shape[2:], kernel, stride, padding, dilation)
     (ph, pw), (count, channels, height, width) = padding, x.shape
     slopes = np.zeros((count, channels, height + 2 * ph, width + 2 * pw), g.dtype)
-    for block in blocks(count, channels * height * width, CACHED):
+
+    def share_out(block: slice) -> None:
         inside, part = padded(x[block], padding, -np.inf), slopes[block]
         free = np.ones(g[block].shape, np.bool_)
         for rows in down:
@@ -520,6 +556,8 @@ def max_pool2d_gradient(
                 won = free & (inside[:, :, rows, places] == out[block])
                 free &= ~won
                 part[:, :, rows, places] += g[block] * won
+
+    for_blocks(share_out, count, channels * height * width, CACHED)
     return cropped(slopes, padding)
 
 
@@ -578,7 +616,7 @@ def _avg_pool2d(
 ) -> Any:
     return avg_pool2d_gradient(g, x.shape[2:], kernel, stride, padding, count_include_pad)
 
-# %% modules/09_spatial/spatial_dev.py #spatial-050
+# %% modules/09_spatial/spatial_dev.py #spatial-052
 def _pool_window(name: str, kernel_size: Any, stride: Any, padding: Any) -> dict[str, Pair]:
     """Kernel, stride (the kernel, if it is None) and padding as pairs; ValueError if padding is over half the kernel."""
     kernel = pair(name, "kernel_size", kernel_size)
@@ -737,12 +775,15 @@ def channel_moments(x: Array) -> Moments:
     """
     count, channels = x.shape[:2]
     flat = x.reshape(count, channels, -1)
-    squares = np.zeros(channels, x.dtype)
     mean = flat.mean(axis=(0, 2))
-    for block in blocks(count, flat[0].size, CACHED):
+
+    def squares(block: slice) -> Array:
         deviations = flat[block] - mean[:, None]
-        squares += np.vecdot(deviations, deviations).sum(axis=0)
-    return mean, squares / (count * flat.shape[2])
+        summed: Array = np.vecdot(deviations, deviations).sum(axis=0)
+        return summed
+
+    added = sum(for_blocks(squares, count, flat[:1].size, CACHED), start=np.zeros(channels, x.dtype))
+    return mean, added / (count * flat.shape[2])
 
 
 def batch_norm_forward(x: Array, weight: Array, bias: Array, eps: float, moments: Moments | None = None) -> Array:
@@ -761,10 +802,13 @@ def batch_norm_forward(x: Array, weight: Array, bias: Array, eps: float, moments
     flat = x.reshape(*x.shape[:2], -1)
     scale = weight / np.sqrt(variance + eps)
     out = np.empty_like(flat)
-    for block in blocks(len(flat), flat[:1].size, CACHED):
+
+    def normalise(block: slice) -> None:
         part = np.subtract(flat[block], mean[:, None], out=out[block])
         part *= scale[:, None]
         part += bias[:, None]
+
+    for_blocks(normalise, len(flat), flat[:1].size, CACHED)
     return out.reshape(x.shape)
 
 
@@ -783,17 +827,22 @@ def batch_norm_gradients(
     mean, variance = channel_moments(x) if moments is None else moments
     flat, flat_g = (array.reshape(*x.shape[:2], -1) for array in (x, g))
     inverse, n = 1 / np.sqrt(variance + eps), x.size // x.shape[1]
-    to_bias, to_weight, to_x = flat_g.sum(axis=(0, 2)), np.zeros_like(mean), np.empty_like(flat)
-    for block in blocks(len(flat), flat[:1].size, CACHED):
-        to_weight += np.vecdot(flat[block] - mean[:, None], flat_g[block]).sum(axis=0)
-    to_weight *= inverse
-    along, shift, scale = (a[:, None] for a in (inverse * to_weight / n, to_bias / n, weight * inverse))
-    for block in blocks(len(flat), flat[:1].size, CACHED):
+    to_bias, to_x = flat_g.sum(axis=(0, 2)), np.empty_like(flat)
+
+    def stretch(block: slice) -> Any:
+        return np.vecdot(flat[block] - mean[:, None], flat_g[block]).sum(axis=0)
+
+    to_weight = inverse * sum(for_blocks(stretch, len(flat), flat[:1].size, CACHED), start=np.zeros_like(mean))
+    along, shift, scale = inverse * to_weight / n, to_bias / n, weight * inverse
+
+    def finish(block: slice) -> None:
         taken = flat[block] - mean[:, None]
-        taken *= along
-        taken += shift
+        taken *= along[:, None]
+        taken += shift[:, None]
         part = np.subtract(flat_g[block], taken, out=to_x[block])
-        part *= scale
+        part *= scale[:, None]
+
+    for_blocks(finish, len(flat), flat[:1].size, CACHED)
     return to_x.reshape(x.shape), to_weight, to_bias
 
 
@@ -869,7 +918,7 @@ def batch_norm(
     normal: Tensor = x * scale.reshape(column) + shift.reshape(column)
     return normal
 
-# %% modules/09_spatial/spatial_dev.py #spatial-065
+# %% modules/09_spatial/spatial_dev.py #spatial-067
 class BatchNorm2d(Module):
     """Batch normalisation of pictures (N, num_features, H, W), channel by channel.
 

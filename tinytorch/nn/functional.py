@@ -2,4 +2,4 @@
 
 from tinytorch._face import face
 
-__getattr__, __dir__ = face(__name__, "activations", "losses")
+__getattr__, __dir__ = face(__name__, "activations", "losses", "spatial")
