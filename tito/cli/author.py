@@ -58,22 +58,33 @@ def _remedy(found: list[Difference]) -> str:
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--self-study", is_flag=True, help="Pack the solutions into it: for one who learns alone, not for a class."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
-def release(folder: Path, as_json: bool) -> None:
+def release(folder: Path, self_study: bool, as_json: bool) -> None:
     """Write a workspace for students to DIR: notebooks without solutions, an empty package, this tool.
+
+    With --self-study, `tito module solution NN` shows the solutions of a module that is complete.
 
     \b
     Example: tito release ~/class
+             tito release ~/tinytorch --self-study
     """
     from tito.release import write_release
 
     course = Course.locate()
-    root = write_release(course, folder)
+    root = write_release(course, folder, self_study=self_study)
     slugs = [module.slug for module in course.modules]
     if as_json:
         click.echo(json.dumps({"workspace": str(root), "modules": slugs}))
         return
     click.echo(f"Wrote a workspace with {len(slugs)} modules to {root}")
     click.echo(f"  {', '.join(slugs)}")
+    if self_study:
+        click.echo("The solutions are packed into .tito/solutions.zip, so it is not for a class that is graded.")
+        click.echo("Besides, it holds no solution, hidden test or mark scheme: every line was checked.")
+        click.echo("Next: its README.md tells how to begin.")
+        return
     click.echo("It holds no solution, hidden test or mark scheme: every line was checked.")
     click.echo("Next: give students a copy of the folder; its README.md tells them how to begin.")
