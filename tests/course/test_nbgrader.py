@@ -20,6 +20,7 @@ from tito.course import Course, Module
 from tito.grading.directory import Directory
 from tito.grading.scores import read_scores
 from tito.grading.students import blank, solved
+from tito.leaks import find_leaks
 
 RunTito = Callable[..., "subprocess.CompletedProcess[str]"]
 pytestmark = pytest.mark.xdist_group("nbgrader")
@@ -387,6 +388,11 @@ def test_init_writes_nothing_but_notebooks_into_source(handed_in: Path) -> None:
     assert sorted(path.name for path in files) == ["autograd.ipynb", "setup.ipynb", "tensor.ipynb"]
     released = [path.relative_to(handed_in).as_posix() for path in (handed_in / "release").rglob("*") if path.is_file()]
     assert released == ["release/02_tensor/tensor.ipynb"]
+
+
+def test_generate_releases_no_secret_of_any_module(tree: Path, handed_in: Path) -> None:
+    assert find_leaks(Course(tree), handed_in / "release") == []
+    assert find_leaks(Course(tree), handed_in / "source") != []
 
 
 def test_init_refuses_a_folder_with_something_in_it(tree: Path, tmp_path: Path, run_tito: RunTito) -> None:

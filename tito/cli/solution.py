@@ -46,7 +46,7 @@ def solution(nn: str, exercise: str | None) -> None:
         for repair in repairs:
             console.print(f"note: {visible(repair)}", style="yellow")
         _print_entries(console, chosen, own, solutions)
-    click.echo_via_pager(page.get())
+    click.echo_via_pager(page.get().rstrip())
 
 
 def _chosen(solutions: Solutions, exercise: str | None, slug: str) -> list[str]:
