@@ -6,14 +6,19 @@ import re
 import shutil
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
-from tito.course import SETTINGS, Course
+from tito.course import SETTINGS, Course, Module
 from tito.errors import TitoError
 from tito.leaks import Leak, find_leaks
 from tito.newfolder import full_path, new_folder
+from tito.rules import broken_rules
 from tito.solutions import write_pack
 from tito.source import read_notebook
 from tito.student import student_notebook
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 _FILES = ("pyproject.toml", "constraints.txt", "LICENSE")
 _FOLDERS = ("tito", "tests/modules", "milestones", "datasets")
@@ -85,12 +90,7 @@ def _write_modules(course: Course, workspace: Course) -> None:
 
     for module in course.modules:
         folder = workspace.root / module.folder.relative_to(course.root)
-        try:
-            notebook = student_notebook(read_notebook(module))
-        except TitoError as error:
-            where = ", ".join(filter(None, [str(module.source), error.place]))
-            raise TitoError(error.problem, place=where, next_step=error.next_step) from None
-        _write(folder / module.notebook.name, nbformat.writes(notebook) + "\n")
+        _write(folder / module.notebook.name, nbformat.writes(_for_students(course, module)) + "\n")
         for name in ("README.md", "module.yaml"):
             if not (module.folder / name).is_file():
                 raise TitoError(f"module {module.slug} has no {name}", place=str(module.folder), next_step="write it")
@@ -98,6 +98,24 @@ def _write_modules(course: Course, workspace: Course) -> None:
     for module in workspace.modules:
         module.pristine.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(module.notebook, module.pristine)
+
+
+def _for_students(course: Course, module: Module) -> NotebookNode:
+    """The module's notebook as students get it, if its source is fit for them."""
+    notebook = read_notebook(module)
+    try:
+        released = student_notebook(notebook)
+    except TitoError as error:
+        where = ", ".join(filter(None, [str(module.source), error.place]))
+        raise TitoError(error.problem, place=where, next_step=error.next_step) from None
+    problems = broken_rules(course, module, notebook)
+    if problems:
+        raise TitoError(
+            "\n".join([f"{module.slug} cannot be released yet:", *(f"  {problem}" for problem in problems)]),
+            place=str(module.source),
+            next_step="mend the source; see CONTRIBUTING.md, 'The cells'",
+        )
+    return released
 
 
 def _readme(course: Course, self_study: bool) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tito.course import Course
+from tito.course import Course, Module
 from tito.errors import TitoError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _shown(path: Path) -> str:
 
 @click.command()
 @click.argument("modules", metavar="[NN]...", nargs=-1)
-@click.option("--check", is_flag=True, help="Write nothing; exit with status 1 if a generated file is not up to date.")
+@click.option("--check", is_flag=True, help="Write nothing; status 1 if a file is stale or a source not right.")
 def export(modules: tuple[str, ...], check: bool) -> None:
     """Generate tinytorch/core from the modules' sources (all modules, if none is named).
 
@@ -41,6 +41,10 @@ def export(modules: tuple[str, ...], check: bool) -> None:
         if found:
             names = [f"  {difference.kind}: {_shown(difference.path)}" for difference in found]
             raise TitoError("\n".join(["the package is not what the sources make", *names]), next_step=_remedy(found))
+        wrong = _wrong_in(course, chosen)
+        if wrong:
+            lines = ["the package is up to date, but its sources are not right", *(f"  {line}" for line in wrong)]
+            raise TitoError("\n".join(lines), next_step="mend the sources; see CONTRIBUTING.md, 'The cells'")
         click.echo(f"Up to date: {', '.join(module.slug for module in chosen)}")
         return
     written = write(course, chosen)
@@ -48,6 +52,20 @@ def export(modules: tuple[str, ...], check: bool) -> None:
         click.echo(f"Wrote {_shown(path)}")
     if not written:
         click.echo("Nothing to write: the package is up to date.")
+    for line in _wrong_in(course, chosen):
+        click.secho(f"note: {line}", fg="yellow", err=True)
+
+
+def _wrong_in(course: Course, modules: list[Module]) -> list[str]:
+    """What is wrong in the sources, though they can be exported."""
+    from tito.rules import broken_rules
+    from tito.source import read_notebook
+
+    return [
+        f"{module.slug}: {problem}"
+        for module in modules
+        for problem in broken_rules(course, module, read_notebook(module))
+    ]
 
 
 def _remedy(found: list[Difference]) -> str:
