@@ -24,6 +24,7 @@ from tito.leaks import find_leaks
 
 RunTito = Callable[..., "subprocess.CompletedProcess[str]"]
 pytestmark = pytest.mark.xdist_group("nbgrader")
+CELL_SECONDS = 4
 
 RIGHT = {"test-tensor-class": 40.0, "test-tensor-add": 40.0, "tensor-memory": None}
 CLASS_ONLY = {"test-tensor-class": 40.0, "test-tensor-add": 0.0, "tensor-memory": None}
@@ -101,23 +102,10 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def tree(_exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The author's tree of the tiny course, exported, with short limits."""
-    root = tmp_path_factory.mktemp("grading") / "author"
-    shutil.copytree(_exported, root)
-    settings = root / "settings.ini"
-    text = re.sub(r"(?m)^cell_seconds = .*", "cell_seconds = 4", settings.read_text(encoding="utf-8"))
-    settings.write_text(text, encoding="utf-8")
-    return root
-
-
-@pytest.fixture(scope="module")
-def handed_in(tree: Path, run_tito: RunTito) -> Path:
+def handed_in(tree: Path, assigned: Path) -> Path:
     """A course directory with an assignment and the submissions of a class, not graded yet."""
     root = tree.parent / "handed_in"
-    for command in (["init", root], ["generate", "02", "--course", root]):
-        done = run_tito(tree, "nbgrader", *command)
-        assert done.returncode == 0, done.stderr
+    shutil.copytree(assigned, root)
     course = Course(tree)
     module = course.module("02")
     for student, (make, _, _) in GRADED.items():
