@@ -30,14 +30,22 @@ def _wrong_sum(notebook: NotebookNode) -> Iterator[str]:
 
 
 def _wrong_imports(course: Course, module: Module, notebook: NotebookNode) -> Iterator[str]:
-    """The package's modules that are not before this one, and parts of this tool that students' code does not need."""
+    """The package's modules that are not before this one, and parts of this tool that the cell does not need."""
     earlier = {other.import_name for other in course.before(module)}
     for cell in code_cells(notebook):
         for name in _imported(cell.source):
             if name.startswith("tinytorch.core.") and name not in earlier:
                 yield f"the cell {cell.id} imports {name}, which is no module before this one"
-            if name.partition(".")[0] == "tito" and not (name == "tito.testing" and is_test(cell)):
-                yield f"the cell {cell.id} imports {name}; only tests import from this tool, and only tito.testing"
+            if name.partition(".")[0] == "tito" and name != _part_for(cell):
+                yield f"the cell {cell.id} imports {name}; of this tool it may import {_part_for(cell) or 'nothing'}"
+
+
+def _part_for(cell: NotebookNode) -> str:
+    """What the cell may import from this tool."""
+    if is_test(cell):
+        return "tito.testing"
+    only_shows = not (grade_info(cell) or "#| export" in cell.source)
+    return "tito.data" if only_shows else ""
 
 
 def _imported(source: str) -> Iterator[str]:
@@ -52,7 +60,7 @@ def _imported(source: str) -> Iterator[str]:
 
 def _imported_from(node: ast.ImportFrom) -> Iterator[str]:
     package = ".".join(filter(None, ["tinytorch.core" if node.level else "", node.module]))
-    if package == "tinytorch.core":
+    if package in ("tinytorch.core", "tito"):
         yield from (f"{package}.{alias.name}" for alias in node.names)
     else:
         yield package

@@ -65,6 +65,8 @@ def said_of(root: Path) -> list[str]:
         ("from tinytorch.core.attention import mask", EXERCISE, "tinytorch.core.attention"),
         ("import tito", TEST, "tito"),
         ("from tito.source import read_notebook", TEST, "tito.source"),
+        ("from tito import data", TEST, "tito.data"),
+        ("from tito import data", EXERCISE, "tito.data"),
         ("from tito.testing import close", EXERCISE, "tito.testing"),
     ],
 )
@@ -73,6 +75,15 @@ def test_an_import_that_does_not_belong_there(author_tree: Path, line: str, plac
     (said,) = said_of(author_tree)
     cell = "test-tensor-class" if place == TEST else "tensor-class"
     assert said.startswith(f"the cell {cell} imports {name}")
+
+
+def test_a_cell_that_only_shows_something_may_look_at_real_data(author_tree: Path) -> None:
+    edit(
+        author_tree,
+        "# %% [markdown]\n# Tensors add up",
+        "# %%\nfrom tito import data\n\n# %% [markdown]\n# Tensors add up",
+    )
+    assert said_of(author_tree) == []
 
 
 @pytest.mark.parametrize(
