@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def new_console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, soft_wrap=True)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager
