@@ -1,4 +1,4 @@
-"""The house rules that hold between files: who may import whom."""
+"""The house rules that hold between files of this course: who may import whom."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from tito.course import Course, Module
-from tito.outcome import is_test
-from tito.source import code_cells, read_notebook
+from tito.rules import broken_rules
+from tito.source import read_notebook
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(ROOT)
-NUMBERS = {module.name: module.number for module in COURSE.modules}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -29,14 +28,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)
-def test_a_module_imports_earlier_ones_and_tito_in_tests_alone(module: Module) -> None:
-    for cell in code_cells(read_notebook(module)):
-        for name in imported(ast.parse(cell.source)):
-            package, _, last = name.rpartition(".")
-            if package == "tinytorch.core":
-                assert NUMBERS[last] < module.number, f"{cell.id} imports {name}"
-            if name.partition(".")[0] == "tito":
-                assert name == "tito.testing" and is_test(cell), f"{cell.id} imports {name}"
+def test_a_source_has_100_points_and_imports_what_is_there_already(module: Module) -> None:
+    assert broken_rules(COURSE, module, read_notebook(module)) == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tinytorch").rglob("*.py")), ids=lambda path: path.name)
