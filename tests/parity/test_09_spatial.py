@@ -198,7 +198,8 @@ def test_batch_norm_layers_stay_together(options: dict[str, Any]) -> None:
 )
 def test_modules_look_alike(name: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
     ours, theirs = (getattr(place, name)(*arguments[0], **arguments[1]) for place in (spatial, torch.nn))
-    assert repr(ours) == repr(theirs) and list(ours.state_dict()) == list(theirs.state_dict())
+    shown = repr(theirs).replace("affine=True, bias=True", "affine=True")  # a later PyTorch's, and always true here
+    assert repr(ours) == shown and list(ours.state_dict()) == list(theirs.state_dict())
     for key, array in ours.state_dict().items():
         assert array.shape == tuple(theirs.state_dict()[key].shape)
 
