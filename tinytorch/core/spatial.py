@@ -125,7 +125,8 @@ def im2col(x: Array, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)
     return columns.reshape(channels * kernel[0] * kernel[1], count * out_h * out_w)
 
 # %% modules/09_spatial/spatial_dev.py #spatial-022
-_pool: ThreadPoolExecutor | None = None
+_threads = 1
+_others = ThreadPoolExecutor(1)  # beside the thread that calls; it starts threads when it gets work
 
 
 def set_num_threads(threads: int) -> None:
@@ -140,9 +141,9 @@ def set_num_threads(threads: int) -> None:
     TypeError, ValueError
         If ``threads`` is no whole number of at least 1.
     """
-    global _pool
-    wanted = whole_size("set_num_threads", "threads", threads)
-    _pool = ThreadPoolExecutor(wanted) if wanted > 1 else None
+    global _threads, _others
+    _threads = whole_size("set_num_threads", "threads", threads)
+    _others = ThreadPoolExecutor(max(1, _threads - 1))
 
 
 def blocks(count: int, each: int, limit: int) -> Iterator[slice]:
@@ -152,9 +153,15 @@ def blocks(count: int, each: int, limit: int) -> Iterator[slice]:
 
 
 def for_blocks(work: Callable[[slice], Any], count: int, each: int, limit: int) -> list[Any]:
-    """What ``work(block)`` returns for each of the ``blocks``, in their order; several at once if there are threads."""
+    """What ``work(block)`` returns for each of the ``blocks``, in their order; each thread takes a share of them."""
     cut = list(blocks(count, each, limit))
-    return [work(block) for block in cut] if _pool is None or len(cut) < 2 else list(_pool.map(work, cut))
+    bounds = [len(cut) * i // _threads for i in range(_threads + 1)]
+
+    def share(i: int) -> list[Any]:
+        return [work(block) for block in cut[bounds[i] : bounds[i + 1]]]
+
+    later = [_others.submit(share, i) for i in range(1, _threads)]
+    return share(0) + [result for one in later for result in one.result()]
 
 # %% modules/09_spatial/spatial_dev.py #spatial-conv-forward
 def spread_width(x: Array, across: Sequence[slice], padding: Pair) -> Array:
@@ -183,7 +190,10 @@ def spread_width(x: Array, across: Sequence[slice], padding: Pair) -> Array:
     (ph, pw), (count, channels, height, width) = padding, x.shape
     rows = np.zeros((channels, height + 2 * ph, count, width + 2 * pw), x.dtype)
     rows[:, ph : ph + height, :, pw : pw + width] = x.transpose(1, 2, 0, 3)
-    return np.stack([rows[..., tap] for tap in across], axis=1)
+    spread = np.empty((channels, len(across), *rows[..., across[0]].shape[1:]), x.dtype)
+    for j, tap in enumerate(across):
+        spread[:, j] = rows[..., tap]
+    return spread
 
 
 def tap_rows(rows: Array, tap: slice, groups: int) -> Array:
@@ -199,7 +209,7 @@ def kernel_rows(weight: Array, groups: int) -> Array:
     return parted.reshape(kh, groups, outputs // groups, channels * kw)
 
 
-COLUMNS = 2048  # of a block: few enough to stay in the cache
+COLUMNS = 512  # of a block: few enough to stay in the cache
 
 
 def conv2d_forward(
@@ -779,7 +789,7 @@ def channel_moments(x: Array) -> Moments:
 
     def squares(block: slice) -> Array:
         deviations = flat[block] - mean[:, None]
-        summed: Array = np.vecdot(deviations, deviations).sum(axis=0)
+        summed: Array = np.einsum("ncl,ncl->c", deviations, deviations)
         return summed
 
     added = sum(for_blocks(squares, count, flat[:1].size, CACHED), start=np.zeros(channels, x.dtype))
@@ -830,7 +840,7 @@ def batch_norm_gradients(
     to_bias, to_x = flat_g.sum(axis=(0, 2)), np.empty_like(flat)
 
     def stretch(block: slice) -> Any:
-        return np.vecdot(flat[block] - mean[:, None], flat_g[block]).sum(axis=0)
+        return np.einsum("ncl,ncl->c", flat[block] - mean[:, None], flat_g[block])
 
     to_weight = inverse * sum(for_blocks(stretch, len(flat), flat[:1].size, CACHED), start=np.zeros_like(mean))
     along, shift, scale = inverse * to_weight / n, to_bias / n, weight * inverse
