@@ -133,7 +133,7 @@ def set_num_threads(threads: int) -> None:
     """Let the operations of this module work on so many blocks at once; at first it is one.
 
     NumPy's matrix products use all processors by themselves, and two kinds of threads get in each other's way. So start
-    Python with the environment variable ``OPENBLAS_NUM_THREADS=1`` before you give this module more than one thread. The
+    Python with the environment variable ``OPENBLAS_NUM_THREADS=1`` if you give this module more than one thread. The
     results are the same to the last bit, however many there are.
 
     Raises
@@ -147,7 +147,7 @@ def set_num_threads(threads: int) -> None:
 
 
 def blocks(count: int, each: int, limit: int) -> Iterator[slice]:
-    """Slices that cut ``count`` pictures of ``each`` numbers into blocks of at most ``limit`` numbers, or one picture."""
+    """Slices that cut ``count`` pictures of ``each`` numbers into blocks of at most ``limit`` numbers, or of one."""
     step = max(1, limit // max(1, each))
     return (slice(start, start + step) for start in range(0, count, step))
 
@@ -256,7 +256,8 @@ def conv2d_weight_gradient(
         The pictures, of shape (N, C, H, W).
 
     EXAMPLE:
-    >>> conv2d_weight_gradient(np.ones((1, 1, 1, 2)), np.array([[[[1.0, 10.0, 100.0]]]]), (1, 2), (1, 1), (0, 0), (1, 1), 1)
+    >>> pixels, g = np.array([[[[1.0, 10.0, 100.0]]]]), np.ones((1, 1, 1, 2))
+    >>> conv2d_weight_gradient(g, pixels, (1, 2), (1, 1), (0, 0), (1, 1), 1)
     array([[[[ 11., 110.]]]])
     """
     (count, channels, *size), outputs = x.shape, g.shape[1]
@@ -493,7 +494,7 @@ def _framed(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Any)
     if padding == "valid":
         return x, (0, 0)
     if padding != "same" or stride != (1, 1):
-        raise ValueError(f"conv2d: padding {padding!r} with stride {stride}: 'same' goes with stride 1, 'valid' with any")
+        raise ValueError(f"conv2d: padding {padding!r}, stride {stride}: 'same' goes with stride 1, 'valid' with any")
     front, behind = zip(*map(same_padding, kernel, dilation), strict=True)
     for axis in (2, 3):
         extra = behind[axis - 2] - front[axis - 2]
@@ -546,7 +547,7 @@ MAX_POOL2D = Op("max_pool2d", max_pool2d_forward)
 def max_pool2d_gradient(
     g: Array, out: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
-    """The gradient by ``x`` of ``max_pool2d_forward``, whose result is ``out``; the first winner of a window gets it all.
+    """The gradient by ``x`` of ``max_pool2d_forward``, whose result is ``out``; a window's first winner gets it all.
 
     EXAMPLE:
     >>> x = np.array([[[[2.0, 5.0], [5.0, 1.0]]]])
@@ -628,12 +629,12 @@ def _avg_pool2d(
 
 # %% modules/09_spatial/spatial_dev.py #spatial-052
 def _pool_window(name: str, kernel_size: Any, stride: Any, padding: Any) -> dict[str, Pair]:
-    """Kernel, stride (the kernel, if it is None) and padding as pairs; ValueError if padding is over half the kernel."""
+    """Kernel, stride (by default the kernel) and padding as pairs; ValueError if padding is over half the kernel."""
     kernel = pair(name, "kernel_size", kernel_size)
     apart = kernel if stride is None else pair(name, "stride", stride)
     frame = pair(name, "padding", padding, least=0)
     if any(2 * p > k for p, k in zip(frame, kernel, strict=True)):
-        raise ValueError(f"{name}: padding {frame} is more than half of the kernel {kernel}: a window would be all frame")
+        raise ValueError(f"{name}: padding {frame} is more than half of the kernel {kernel}: windows of nothing but it")
     return {"kernel": kernel, "stride": apart, "padding": frame}
 
 
@@ -883,7 +884,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Each channel of ``x`` (N, C, ...) normalised, by the statistics of the batch in training, else by the running ones.
+    """Each channel of ``x`` (N, C, ...) normalised, in training by the batch's statistics, else by the running ones.
 
     Parameters
     ----------
@@ -957,8 +958,8 @@ class BatchNorm2d(Module):
     Raises
     ------
     TypeError, ValueError
-        If ``num_features`` is no whole number of at least 1; when called, if what comes is no batch of pictures of so many
-        channels.
+        If ``num_features`` is no whole number of at least 1; when called, if what comes is no batch of pictures of so
+        many channels.
     """
 
     def __init__(
