@@ -1059,9 +1059,8 @@ def adam_update(
 
     APPROACH:
     1. If `state` is empty, put step 0 and two arrays of zeros into it. Then count this step.
-    2. `exp_avg` moves towards the gradient by (1 - beta1) of the way: difference into the scratch array, times
-       (1 - beta1), and added.
-    3. `exp_avg_sq` times beta2, plus (1 - beta2) times the gradient's square, which the scratch array holds.
+    2. `exp_avg` times beta1, plus (1 - beta1) times the gradient, which the scratch array holds on the way.
+    3. `exp_avg_sq` times beta2, plus (1 - beta2) times the gradient's square, in the same manner.
     4. The root of `exp_avg_sq` into the scratch array; add `c * eps`; divide `exp_avg` by it, into the scratch array.
     5. Multiply by lr * c / (1 - beta1**step), and subtract from the data.
 
@@ -1079,8 +1078,8 @@ def adam_update(
     ### BEGIN SOLUTION
     state["step"] += 1
     mean, square, (beta1, beta2) = state["exp_avg"], state["exp_avg_sq"], betas
-    np.subtract(gradient, mean, out=scratch)
-    scratch *= 1 - beta1
+    mean *= beta1
+    np.multiply(gradient, 1 - beta1, out=scratch)
     mean += scratch
     square *= beta2
     np.multiply(gradient, gradient, out=scratch)

@@ -361,8 +361,8 @@ def adam_update(
     scratch = np.empty_like(data)
     state["step"] += 1
     mean, square, (beta1, beta2) = state["exp_avg"], state["exp_avg_sq"], betas
-    np.subtract(gradient, mean, out=scratch)
-    scratch *= 1 - beta1
+    mean *= beta1
+    np.multiply(gradient, 1 - beta1, out=scratch)
     mean += scratch
     square *= beta2
     np.multiply(gradient, gradient, out=scratch)
