@@ -18,8 +18,9 @@ from .tensor import Array, Tensor
 # %% auto #0
 __all__ = ['Group', 'clip_grad_norm_', 'check_parameter', 'parameter_list', 'check_options', 'parameter_groups', 'Optimizer',
            'momentum_direction', 'SGD', 'adam_update', 'Adam', 'AdamW', 'total_norm', 'clip_grad_norm',
-           'parameters_in_order', 'differences', 'misfits', 'optimizer_state', 'load_optimizer_state', 'LRScheduler',
-           'StepLR', 'anneal', 'CosineWarmupLR', 'through_corners', 'OneCycleLR', 'one_for_each']
+           'parameters_in_order', 'differences', 'misfits', 'optimizer_state', 'load_optimizer_state', 'groups_to_plan',
+           'LRScheduler', 'StepLR', 'anneal', 'CosineWarmupLR', 'through_corners', 'OneCycleLR', 'cycle_length',
+           'one_for_each']
 
 # %% modules/07_optimizers/optimizers_dev.py #optimizers-parameters
 def check_parameter(place: str, parameter: Any) -> None:
@@ -609,6 +610,13 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
                 group[name] = tuple(value) if isinstance(group.get(name), tuple) else value
 
 # %% modules/07_optimizers/optimizers_dev.py #optimizers-step-lr
+def groups_to_plan(owner: str, optimizer: Any) -> list[Group]:
+    """The groups of ``optimizer``; TypeError in the name of ``owner`` if it is no Optimizer."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{owner}: expected an Optimizer, got {type(optimizer).__name__}")
+    return optimizer.param_groups
+
+
 class LRScheduler:
     """Sets the rate of every group of an optimizer; a subclass says in ``get_lr`` to what.
 
@@ -637,15 +645,14 @@ class LRScheduler:
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         owner = type(self).__name__
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{owner}: expected an Optimizer, got {type(optimizer).__name__}")
-        for place, group in enumerate(optimizer.param_groups):
+        groups = groups_to_plan(owner, optimizer)
+        for place, group in enumerate(groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
                 raise KeyError(f"{owner}: group {place} has no initial_lr, which last_epoch={last_epoch} needs")
         self.optimizer = optimizer
-        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
+        self.base_lrs: list[float] = [group["initial_lr"] for group in groups]
         self.last_epoch = last_epoch
         self.step()
 
@@ -660,6 +667,9 @@ class LRScheduler:
 
     def set_rates(self) -> None:
         """Set the rate of each group to what it is at ``last_epoch``."""
+        made_for, now = len(self.base_lrs), len(self.optimizer.param_groups)
+        if made_for != now:
+            raise RuntimeError(f"{type(self).__name__} was made for {made_for} groups, the optimizer has {now} now")
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = lr
 
@@ -849,21 +859,16 @@ class OneCycleLR(LRScheduler):
         three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
-        if total_steps is None:
-            if epochs is None or steps_per_epoch is None:
-                raise ValueError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
-            total_steps = epochs * steps_per_epoch
-        if total_steps < 1:
-            raise ValueError(f"OneCycleLR: the cycle should have at least 1 step, got {total_steps}")
+        groups = groups_to_plan("OneCycleLR", optimizer)
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: pct_start should be from 0 to 1, got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"OneCycleLR: anneal_strategy should be 'cos' or 'linear', got {anneal_strategy!r}")
         if cycle_momentum and not {"momentum", "betas"} & set(optimizer.defaults):
             raise ValueError(f"OneCycleLR: {type(optimizer).__name__} has no momentum; set cycle_momentum=False")
-        self.total_steps, self.pct_start, self.anneal_strategy = total_steps, pct_start, anneal_strategy
+        self.total_steps = cycle_length(total_steps, epochs, steps_per_epoch)
+        self.pct_start, self.anneal_strategy = pct_start, anneal_strategy
         self.cycle_momentum, self.three_phase = cycle_momentum, three_phase
-        groups = optimizer.param_groups
         self.max_lrs = one_for_each("max_lr", max_lr, len(groups))
         self.min_lrs = [highest / div_factor / final_div_factor for highest in self.max_lrs]
         self.base_momentums = one_for_each("base_momentum", base_momentum, len(groups))
@@ -898,6 +903,17 @@ class OneCycleLR(LRScheduler):
                     group["betas"] = (momentum, *group["betas"][1:])
                 else:
                     group["momentum"] = momentum
+
+
+def cycle_length(total_steps: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:
+    """How many steps a cycle has; ValueError if it is not said, or less than 1."""
+    if total_steps is None:
+        if epochs is None or steps_per_epoch is None:
+            raise ValueError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
+        total_steps = epochs * steps_per_epoch
+    if total_steps < 1:
+        raise ValueError(f"OneCycleLR: the cycle should have at least 1 step, got {total_steps}")
+    return total_steps
 
 
 def one_for_each(name: str, value: float | Sequence[float], count: int) -> list[float]:
