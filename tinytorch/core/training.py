@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from itertools import islice
 from operator import index
 from typing import Any, NamedTuple, TextIO
@@ -30,12 +31,12 @@ from .setup import write_atomically
 from .tensor import Array, Tensor, as_array, default_generator, from_numpy
 
 # %% auto #0
-__all__ = ['Batch', 'Loss', 'CAUSES', 'BAR_LENGTH', 'FORMAT', 'VERSION', 'epoch_order', 'batch_slices', 'sharing', 'Batches',
-           'Average', 'accuracy', 'top_k_accuracy', 'ClassScores', 'confusion_matrix', 'precision_recall_f1',
-           'evaluating', 'accumulate_gradients', 'Flaw', 'first_not_finite', 'why_not_finite', 'Callback', 'latest',
-           'checked_mode', 'improved', 'EarlyStopping', 'clock', 'progress_line', 'ProgressBar', 'grouped', 'skipping',
-           'append_values', 'Trainer', 'plot_history', 'pack', 'unpack', 'write_checkpoint', 'read_checkpoint',
-           'save_checkpoint', 'load_checkpoint', 'Checkpoint']
+__all__ = ['Batch', 'Loss', 'CAUSES', 'FORMAT', 'VERSION', 'epoch_order', 'batch_slices', 'sharing', 'Batches', 'Average',
+           'accuracy', 'top_k_accuracy', 'ClassScores', 'confusion_matrix', 'precision_recall_f1', 'evaluating',
+           'accumulate_gradients', 'Flaw', 'first_not_finite', 'why_not_finite', 'Callback', 'latest', 'checked_mode',
+           'improved', 'EarlyStopping', 'clock', 'progress_line', 'ProgressBar', 'grouped', 'skipping', 'append_values',
+           'Trainer', 'plot_history', 'pack', 'unpack', 'write_checkpoint', 'read_checkpoint', 'save_checkpoint',
+           'load_checkpoint', 'Checkpoint']
 
 # %% modules/08_training/training_dev.py #training-order
 def epoch_order(count: int, seed: int, epoch: int) -> Array:
@@ -480,9 +481,6 @@ class EarlyStopping(Callback):
             trainer.model.load_state_dict(self.best_weights)
 
 # %% modules/08_training/training_dev.py #training-progress
-BAR_LENGTH = 20
-
-
 def clock(seconds: float) -> str:
     """Seconds as minutes:seconds, from an hour on hours:minutes:seconds.
 
@@ -495,7 +493,9 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def progress_line(title: str, done: int, total: int | None, rate: float, values: Mapping[str, float]) -> str:
+def progress_line(
+    title: str, done: int, total: int | None, rate: float, values: Mapping[str, float], bar: int = 20
+) -> str:
     """One line on how far an epoch is.
 
     Parameters
@@ -508,6 +508,8 @@ def progress_line(title: str, done: int, total: int | None, rate: float, values:
         Batches a second; 0 if that is not known yet.
     values
         Numbers to show, by name.
+    bar
+        How many characters the bar has between its brackets; 0 for no bar.
 
     EXAMPLE:
     >>> progress_line("epoch 1/2", 2, 8, 4.0, {"loss": 0.123456})
@@ -517,8 +519,9 @@ def progress_line(title: str, done: int, total: int | None, rate: float, values:
     if total is None:
         parts.append(f"{done} batches")
     else:
-        filled = BAR_LENGTH * done // max(total, 1)
-        parts.append(f"[{'#' * filled}{'.' * (BAR_LENGTH - filled)}] {done}/{total}")
+        filled = bar * done // max(total, 1)
+        drawn = f"[{'#' * filled}{'.' * (bar - filled)}] " if bar else ""
+        parts.append(f"{drawn}{done}/{total}")
     parts += [f"{name} {value:.4g}" for name, value in values.items()]
     if rate:
         parts.append(f"{rate:.4g} batches/s")
@@ -549,6 +552,7 @@ class ProgressBar(Callback):
         self._out = self.stream or sys.stdout
         self._moving = self._out.isatty()
         self._pause = self.every_s if self._moving else self.plain_every_s
+        self._bar = 20
 
     def on_epoch_start(self, trainer: Trainer) -> None:
         """Start the clock."""
@@ -560,30 +564,36 @@ class ProgressBar(Callback):
         self._now, self._done = time.perf_counter(), trainer.batch
         if self._now - self._shown >= self._pause:
             self._shown = self._now
-            self._write(self._line(trainer, trainer.epoch + 1, trainer.averages_so_far()), last=not self._moving)
+            self._show(trainer, trainer.epoch + 1, trainer.averages_so_far(), last=not self._moving)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Write the epoch's line, with all that the history says of it."""
-        values = {name: numbers[-1] for name, numbers in trainer.history.items() if name != "lr"}
-        self._write(self._line(trainer, trainer.epoch, values), last=True)
+        self._show(trainer, trainer.epoch, {name: numbers[-1] for name, numbers in trainer.history.items()}, last=True)
 
     def on_exception(self, trainer: Trainer) -> None:
         """End the line, so that the error begins on one of its own."""
         if self._open:
-            self._write("", last=True, over=False)
+            self._out.write("\n")
+            self._open = 0
 
-    def _line(self, trainer: Trainer, epoch: int, values: Mapping[str, float]) -> str:
+    def _show(self, trainer: Trainer, epoch: int, values: Mapping[str, float], last: bool) -> None:
         seconds = self._now - self._begin
         rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
-        return progress_line(f"epoch {epoch}/{trainer.epochs}", self._done, trainer.batches, rate, values)
+        shown = {name: value for name, value in values.items() if name != "lr"}
+        line = partial(progress_line, f"epoch {epoch}/{trainer.epochs}", self._done, trainer.batches, rate, shown)
+        self._write(self._fitted(line) if self._moving and not last else line(), last)
 
-    def _write(self, line: str, last: bool, over: bool = True) -> None:
-        if self._moving and over:
-            line = line[: shutil.get_terminal_size().columns - 1]
-            line, self._open = f"\r{line:<{self._open}}", len(line)
-        self._out.write(f"{line}\n" if last else line)
-        self._open = 0 if last else self._open
+    def _fitted(self, line: Callable[..., str]) -> str:
+        """The line with as long a bar as the terminal has room for, but not longer than it was."""
+        room = shutil.get_terminal_size().columns - 1
+        self._bar = min(self._bar, max(0, room - len(line(bar=0)) - 3))
+        return line(bar=self._bar)[:room]
+
+    def _write(self, line: str, last: bool) -> None:
+        """On a terminal over the line that is open, and spaces over the rest of it."""
+        self._out.write((f"\r{line:<{self._open}}" if self._moving else line) + ("\n" if last else ""))
         self._out.flush()
+        self._open = 0 if last else len(line)
 
 # %% modules/08_training/training_dev.py #training-053
 def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -831,8 +841,8 @@ class Trainer:
         """All that ``fit`` needs to go on as if it had never stopped; arrays are copies."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": deepcopy(self.optimizer.state_dict()),
-            "scheduler": None if self.scheduler is None else deepcopy(self.scheduler.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "callbacks": {name: deepcopy(callback.state_dict()) for name, callback in self._remembering().items()},
             "counters": {"epoch": self.epoch, "batch": self.batch, "step": self.step, "should_stop": self.should_stop},
             "averages": {name: (average.total, average.weight) for name, average in self.averages.items()},
@@ -872,7 +882,7 @@ class Trainer:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         for name, callback in callbacks.items():
-            callback.load_state_dict(state["callbacks"][name])
+            callback.load_state_dict(deepcopy(state["callbacks"][name]))
         counters = state["counters"]
         self.epoch, self.batch, self.step = counters["epoch"], counters["batch"], counters["step"]
         self.should_stop = counters["should_stop"]
