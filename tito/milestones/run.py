@@ -53,7 +53,8 @@ def begin(program: str, parser: argparse.ArgumentParser) -> Run:
     Raises
     ------
     TitoError
-        If a module that the milestone needs is not complete, or data that it needs is not on this machine.
+        If a module that the milestone needs is not complete, data that it needs is not on this machine, or no results
+        can be written.
     """
     settings = parser.parse_args()
     sys.excepthook = _tell
@@ -63,6 +64,7 @@ def begin(program: str, parser: argparse.ArgumentParser) -> Run:
     require_prerequisites(course, milestone, read_progress(course))
     for name in milestone.data:
         ready(name)
+    _make_folder(milestone.results)
     sys.path.insert(0, str(course.root))
     os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": str(_STYLE)}  # both are read when matplotlib is imported
     click.secho(f"{milestone.year}: {milestone.title}", bold=True)
@@ -93,16 +95,12 @@ class Run:
 
     def __init__(self, milestone: Milestone, settings: argparse.Namespace) -> None:
         self.settings = settings
+        self.folder = milestone.results
         self._milestone = milestone
         self._measured: dict[str, Any] = {}
         self._goals: list[tuple[str, bool]] = []
         self._figures: list[str] = []
         self._began = time.perf_counter()
-
-    @property
-    def folder(self) -> Path:
-        self._milestone.results.mkdir(parents=True, exist_ok=True)
-        return self._milestone.results
 
     @property
     def seconds(self) -> float:
@@ -139,13 +137,13 @@ class Run:
         click.echo()
         for text, reached in self._goals:
             click.echo(click.style("met    " if reached else "missed ", fg="green" if reached else "red") + text)
-        shown = [self._milestone.results / name for name in (*self._figures, FILE)]
+        shown = [self.folder / name for name in (*self._figures, FILE)]
         click.echo(f"\n{self.seconds:.1f} s. Look at " + ", ".join(os.path.relpath(path) for path in shown))
         sys.exit(0 if met else 1)
 
     def _fields(self, met: bool) -> dict[str, Any]:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        before = read_result(self._milestone.results)
+        before = read_result(self.folder)
         return {
             "format": FORMAT,
             "milestone": self._milestone.slug,
@@ -165,11 +163,22 @@ class Run:
         try:
             write_atomically(self.folder / name, content)
         except OSError as error:
-            raise TitoError(
-                f"the results cannot be written: {error.strerror or error}",
-                place=str(self._milestone.results),
-                next_step="look at the folder's permissions and at the free space (df -h), then run it again",
-            ) from None
+            raise _unwritable(self.folder, error) from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> TitoError:
+    return TitoError(
+        f"the results cannot be written: {error.strerror or error}",
+        place=str(folder),
+        next_step="look at the folder's permissions and at the free space (df -h), then run it again",
+    )
 
 
 def _plain(value: Any) -> Any:
