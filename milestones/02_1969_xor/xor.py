@@ -5,7 +5,7 @@ import argparse
 from tito.milestones import at_least, begin
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--steps", type=at_least(1), default=200, help="steps of the optimizer for each network (200)")
+parser.add_argument("--steps", type=at_least(1), default=120, help="steps of the optimizer for each network (120)")
 parser.add_argument("--seeds", type=at_least(1), default=20, help="how many starts to try (20)")
 parser.add_argument("--seed", type=at_least(0), default=0, help="the first of them (0)")
 run = begin(__file__, parser)
