@@ -102,8 +102,9 @@ from tito.testing import close, raises
 
 def test_descend():
     path = descend(lambda place: place * np.array([1.0, 30.0]), [-10.0, 1.0], 0.05, 2)
+    assert isinstance(path, np.ndarray), "np.array(...) makes one array of the list of places"
     close(path, [[-10, 1], [-9.5, -0.5], [-9.025, 0.25]], why="the start first, then each place minus lr * slope")
-    close(descend(np.cos, [0.5], 0.1, 0), [[0.5]], why="no steps: the start alone")
+    close(descend(np.cos, [5, 7], 0.1, 0), [[5, 7]], dtype=np.float64, why="no steps: the start alone, as float64")
     ### BEGIN HIDDEN TESTS
     chooser = np.random.default_rng()
     start, factors, rate = chooser.normal(size=3), chooser.uniform(0.5, 2, size=3), float(chooser.uniform(0.1, 0.4))
@@ -843,23 +844,22 @@ test_sgd()
 # (1 − 0.1 · 0.5)¹⁰ = 0.6 of the weight is left. Now the valley again, the same number of steps for each:
 
 # %%
-def walk_down(make, steps=60, turn=None):
-    """The path of an optimizer through the valley; `turn` is a matrix that turns the valley."""
+def walk_down(make, steps=60, curvature=(1.0, 30.0), turn=None):
+    """The path of an optimizer through the valley; `turn` is a matrix that turns the valley, and START with it."""
     turn = np.eye(2) if turn is None else turn
     place = Parameter(turn.T @ START, np.float64)
     optimizer = make([place])
     path = [place.data.copy()]
     for _ in range(steps):
-        place.grad = Tensor(turn.T @ valley_slope(turn @ place.data), np.float64)
+        place.grad = Tensor(turn.T @ (np.array(curvature) * (turn @ place.data)), np.float64)
         optimizer.step()
         path.append(place.data.copy())
     return np.array(path) @ turn.T
 
 
 def steps_to_rest(path):
-    """The first step after which the loss stays below one thousandth of its first value."""
-    losses = (path**2 @ CURVATURE) / 2
-    return int(np.flatnonzero(losses >= losses[0] / 1000)[-1]) + 1
+    """The step from which on x and y stay below 0.1, which is 1 % of the first x."""
+    return int(np.flatnonzero(np.abs(path).max(axis=1) > 0.1)[-1]) + 1
 
 
 balls = {
@@ -874,7 +874,9 @@ plt.show()
 print({label: steps_to_rest(walk_down(make, steps=400)) for label, make in balls.items()})
 
 # %% [markdown]
-# TODO numbers.
+# Steps until x and y stay below 0.1: 75 for SGD, 24 with a momentum of 0.7, and 35 with Nesterov's look-ahead at half the
+# rate, which does not swing. With the best rate and momentum, the number of steps grows with the root of the ratio 30, no
+# longer with the ratio.
 #
 # ### What a step costs
 #
@@ -908,7 +910,9 @@ for (label, cost), milliseconds in zip(costs.items(), per_million, strict=True):
     print(f"{label:20} {milliseconds:8.2f} ms a million numbers, {cost.peak_bytes / 1e6:.1f} MB of new memory")
 
 # %% [markdown]
-# TODO numbers.
+# Measured here, median of 60, interleaved on a busy machine: 210 ms, 7 ms and 0.7 ms. Everybody expects the first ratio,
+# 30. The second is about 10, for the same two operations. A new array of 4 MB is memory that the system must find and
+# clear first, and this takes longer than the arithmetic; the scratch array is there already, and still in the cache.
 #
 # ## 6. An average that begins at zero
 #
@@ -955,6 +959,7 @@ def moving_averages(values, beta):
 # %% nbgrader={"grade": true, "grade_id": "test-optimizers-averages", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 def test_moving_averages():
     plain, corrected = moving_averages([4.0, 0.0, 8.0], 0.5)
+    assert isinstance(plain, np.ndarray) and isinstance(corrected, np.ndarray), "both lists become arrays"
     close(plain, [2, 1, 4.5], why="beta * average + (1 - beta) * value, from zero")
     close(corrected, [4, 4 / 3, 36 / 7], why="divide by 1 - beta**t, where t counts from 1")
     ### BEGIN HIDDEN TESTS
@@ -996,7 +1001,9 @@ print(f"neither corrected: {neither[0]:.2f} at first, {neither.max():.2f} at ste
 print(f"still {neither[999]:.2f} at step 1000")
 
 # %% [markdown]
-# TODO numbers.
+# Too large: 3.2 times at first, 6.6 times at step 12, and still 1.3 times at step 1,000, for the average below is the
+# slower one, and stands under a root. Most people guess the green curve. So the corrections are no detail: without them the
+# first thousand steps run at a rate that nobody asked for.
 #
 # ## 7. Adam
 #
@@ -1163,7 +1170,9 @@ for label, cost in costs.items():
     print(f"{label:20} {milliseconds:8.2f} ms a million numbers, {cost.peak_bytes / 1e6:.1f} MB of new memory")
 
 # %% [markdown]
-# TODO numbers.
+# Measured here, median of 60, interleaved on a busy machine: 3,200 ms, 55 ms and 10 ms for a million numbers, so 58 times
+# and then 5 times faster; and 4 MB of new memory, for the scratch array, in the place of 28 MB. In the loop each number
+# is an object with a method call for every sign in the formula.
 #
 # ## 8. Adam, AdamW, and what decays
 #
@@ -1335,27 +1344,50 @@ plt.show()
 print("after 2,000 steps, [loud, soft]:", left)
 
 # %% [markdown]
-# TODO numbers.
+# The decay is the same for all four, and AdamW takes nearly the same from both weights: 0.39 and 0.37 are left, where decay
+# alone leaves 0.37. Adam leaves 0.95 of the loud one, and 0.02 of the soft one. It protects those weights from decay that
+# have large gradients, which nobody wanted. This is why language models are trained with AdamW.
 #
 # ### The valley, and the valley turned
 #
-# Now the valley with all four. On the right it is the same valley, turned by 45 degrees. Predict: who notices?
+# A size for each number: so Adam should not care how steep the valley is across. The figure has steeper and steeper valleys,
+# each walked with a rate that suits it: SGD with 1.9 over the steepness, momentum at its best, Adam always with 0.1. And
+# once more for Adam, with the same valley turned by 45 degrees. Predict: who notices the turn, and how much?
 
 # %%
 angle = math.pi / 4
 TURN = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-racers = {**balls, "Adam, rate 0.5": lambda p: Adam(p, 0.5)}
-figure, panels = plt.subplots(2, 4, figsize=(12, 4.6), sharex=True, sharey=True, layout="constrained")
-rest = {}
-for number, (label, make) in enumerate(racers.items()):
-    for row, turn in zip(panels, (None, TURN), strict=True):
-        draw_valley(row[number], walk_down(make, turn=turn), label if turn is None else "turned", f"C{number}")
-    rest[label] = [steps_to_rest(walk_down(make, steps=400, turn=turn)) for turn in (None, TURN)]
+steepness = (10, 30, 100, 300, 1000)
+
+
+def best_momentum(steep):
+    root = math.sqrt(steep)
+    return lambda p: SGD(p, (2 / (1 + root)) ** 2, momentum=((root - 1) / (root + 1)) ** 2)
+
+
+walkers = {
+    "SGD": (lambda steep: lambda p: SGD(p, 1.9 / steep), None),
+    "momentum": (best_momentum, None),
+    "Adam": (lambda steep: lambda p: Adam(p, 0.1), None),
+    "Adam, valley turned": (lambda steep: lambda p: Adam(p, 0.1), TURN),
+}
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 2.9), layout="constrained")
+draw_valley(left, walk_down(lambda p: Adam(p, 0.1), 250), "Adam", "C2")
+draw_valley(middle, walk_down(lambda p: Adam(p, 0.1), 250, turn=TURN), "Adam, valley turned", "C3")
+for label, (maker, turn) in walkers.items():
+    rests = [steps_to_rest(walk_down(maker(k), 2500, (1.0, k), turn)) for k in steepness]
+    right.loglog(steepness, rests, "o-", markersize=4, label=label)
+    print(f"{label:20} steps to rest: {rests}")
+right.set_xlabel("how much steeper across than along")
+right.set_title("steps to rest")
+right.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
-print("steps to one thousandth of the loss, [straight, turned]:", rest)
 
 # %% [markdown]
-# TODO numbers.
+# 213 steps for Adam, whatever the steepness: the promise holds, where SGD needs from 22 to 2,422. In the turned valley (drawn
+# as if it was turned back) it is 155, 216, 433, 856 and 1,730: both numbers now share the steep direction, so neither has
+# a size of its own. SGD and momentum do not notice a turn at all. Momentum at its best is ahead of all here, but who knows
+# the best rate and momentum of a network?
 #
 # ## 9. One bad batch
 #
@@ -1461,7 +1493,7 @@ def test_clip_grad_norm():
     assert c.grad is None, "a parameter without a gradient does not count"
     close(clip_grad_norm(one_by_one(a, b), 0.5), 0.5)
     close(a.grad.data, [0.3, 0], why="short enough: nothing changes")
-    close(clip_grad_norm([a, b], 100.0), 0.5)
+    close(clip_grad_norm([a, b], 0.75), 0.5)
     close(b.grad.data, [[-0.4]], why="short gradients are not made longer")
     close(clip_grad_norm(b, 0.1, math.inf), 0.4, why="hand norm_type on to total_norm")
     close(b.grad.data, [[-0.1]])
@@ -1495,24 +1527,23 @@ def test_clip_grad_norm():
 test_clip_grad_norm()
 
 # %% [markdown]
-# A line is learned from batches of 8 examples, and in step 30 one target was typed in without its decimal point. Predict:
-# which of the three optimizers needs the clipping most?
+# A line is learned from batches of 8 examples, and in step 50 one target was typed in without its decimal point: it is 1,000
+# times too large. Predict: which of the three optimizers comes off worst?
 
 # %%
 def learn_a_line(make, max_norm=math.inf):
-    """The error of the weights after each of 100 steps, of which the 30th has a target 1,000 times too large."""
+    """The error of the weights after each of 300 steps."""
     rng = np.random.default_rng(1)
     truth = np.array([[1.0], [-2.0]], np.float32)
     weight = Parameter(np.zeros((2, 1)))
     optimizer = make([weight])
     errors = []
-    for step in range(100):
+    for step in range(300):
         x = rng.standard_normal((8, 2), np.float32)
-        y = x @ truth
-        if step == 30:
+        y = x @ truth + 0.1 * rng.standard_normal((8, 1), np.float32)
+        if step == 50:
             y[0] *= 1000
-        loss = mse_loss(Tensor(x) @ weight, y)
-        loss.backward()
+        mse_loss(Tensor(x) @ weight, y).backward()
         clip_grad_norm([weight], max_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -1525,21 +1556,25 @@ learners = {
     "momentum": lambda p: SGD(p, 0.02, momentum=0.9),
     "Adam": lambda p: Adam(p, 0.1),
 }
-figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
-for number, (label, make) in enumerate(learners.items()):
-    axes.semilogy(learn_a_line(make), color=f"C{number}", label=label)
-    axes.semilogy(learn_a_line(make, 5.0), ":", color=f"C{number}", label=f"{label}, clipped at 5")
-axes.set_xlabel("step")
-axes.set_ylabel("error of the weights")
-axes.set_title("One mistyped target, in step 30")
-axes.legend(fontsize="small", ncols=2)
-plt.show()
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
 for label, make in learners.items():
-    free, clipped = learn_a_line(make), learn_a_line(make, 5.0)
-    print(f"{label:9} worst error after it: {max(free[30:]):6.1f}, clipped: {max(clipped[30:]):.2f}")
+    free, clipped = learn_a_line(make), learn_a_line(make, 1.0)
+    left.semilogy(free, label=label)
+    right.semilogy(clipped, label=label)
+    print(f"{label:9} worst error {max(free[50:]):5.2f}, at the end {free[-1]:.3f}; clipped {max(clipped[50:]):.2f}, {clipped[-1]:.3f}")
+left.set_title("One mistyped target, in step 50")
+right.set_title("The same, clipped at 1")
+left.set_ylabel("error of the weights")
+for axes in (left, right):
+    axes.set_xlabel("step")
+    axes.legend()
+plt.show()
 
 # %% [markdown]
-# TODO numbers.
+# SGD is thrown 78 away and is back after 30 steps. Adam moves by less than 1, and that looks good: a step of Adam is hardly
+# longer than a rate. But it does not come back. 250 steps later its error is still 0.37, that of the others 0.02 and 0.03.
+# The square of that one gradient stays in its second average for about 1,000 steps, and makes every step tiny. With
+# clipping nobody is off by more than 0.11.
 #
 # ## 10. What an optimizer remembers
 #
@@ -1577,7 +1612,7 @@ for column, label in enumerate(("parameters", "gradients", "optimizer")):
 axes.invert_yaxis()
 axes.set_xlabel("GB for a billion parameters in float32")
 axes.set_title("What must be in memory before the first activation")
-axes.legend(loc="lower right", fontsize="small")
+axes.legend(loc="upper right", fontsize="small")
 plt.show()
 
 # %% [markdown]
@@ -1590,17 +1625,7 @@ plt.show()
 # Training is stopped, by you or by the power company, and shall go on tomorrow. Is it enough to save the weights?
 
 # %%
-def train(model, optimizer, steps, seed):
-    rng = np.random.default_rng(seed)
-    losses = []
-    for _ in range(steps):
-        x = rng.uniform(-3, 3, (32, 1)).astype(np.float32)
-        loss = mse_loss(model(Tensor(x)), np.sin(2 * x))
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
+grid = np.linspace(-3, 3, 64, dtype=np.float32)[:, None]
 
 
 def new_model():
@@ -1608,32 +1633,40 @@ def new_model():
     return Sequential(Linear(1, 32), lambda x: x.tanh(), Linear(32, 1))
 
 
+def train(model, optimizer, steps):
+    losses = []
+    for _ in range(steps):
+        loss = mse_loss(model(Tensor(grid)), np.sin(2 * grid))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
 never_stopped = new_model()
-optimizer = Adam(never_stopped.parameters(), 0.02)
-losses = train(never_stopped, optimizer, 300, seed=1) + train(never_stopped, optimizer, 100, seed=2)
+losses = train(never_stopped, Adam(never_stopped.parameters(), 0.02), 800)
 
 stopped = new_model()
-train(stopped, Adam(stopped.parameters(), 0.02), 300, seed=1)
-forgetful = train(stopped, Adam(stopped.parameters(), 0.02), 100, seed=2)
+train(stopped, Adam(stopped.parameters(), 0.02), 600)
+forgetful = train(stopped, Adam(stopped.parameters(), 0.02), 200)
 figure, axes = plt.subplots(figsize=(6.5, 3), layout="constrained")
 axes.semilogy(losses, label="never stopped")
-axes.semilogy(range(300, 400), forgetful, label="stopped at 300, weights saved")
-axes.set_xlim(200, 400)
-axes.set_ylim(min(losses) / 2, 1)
+axes.semilogy(range(600, 800), forgetful, label="stopped at 600, weights saved")
 axes.set_xlabel("step")
 axes.set_ylabel("loss")
 axes.legend()
 plt.show()
-print(f"mean loss of the 20 steps before the stop {np.mean(losses[280:300]):.4f}, after it {np.mean(forgetful[:20]):.4f}")
+print(f"loss at the stop {losses[600]:.4f}, one step later {losses[601]:.4f}; resumed {forgetful[0]:.4f}, {forgetful[1]:.4f}")
 
 # %% [markdown]
-# TODO numbers.
+# The weights are the same, so the loss at the stop is. One step later it is 34 times as large: 0.0857 in the place of 0.0025.
 #
-# Adam forgot how large the gradients usually are, and took full steps again. So the state is saved, too. In a file there
+# Adam forgot how large the gradients usually are, and took a full step for every number again. So the state is saved, too. In a file there
 # are no objects, hence **positions**: the first parameter of the first group is 0, and so on. This is PyTorch's layout:
 #
 # ```
-#   {"state": {0: {"step": 300, "exp_avg": array, "exp_avg_sq": array}, 1: ...},
+#   {"state": {0: {"step": 600, "exp_avg": array, "exp_avg_sq": array}, 1: ...},
 #    "param_groups": [{"lr": 0.02, "betas": (0.9, 0.999), ..., "params": [0, 1, 2, 3]}]}
 # ```
 #
@@ -1843,14 +1876,14 @@ test_optimizer_state()
 # %%
 model = new_model()
 optimizer = Adam(model.parameters(), 0.02)
-train(model, optimizer, 300, seed=1)
+train(model, optimizer, 600)
 saved_weights, saved_optimizer = model.state_dict(), optimizer.state_dict()
 
 tomorrow = new_model()
 optimizer = Adam(tomorrow.parameters())
 tomorrow.load_state_dict(saved_weights)
 optimizer.load_state_dict(saved_optimizer)
-print("the same losses to the last bit:", train(tomorrow, optimizer, 100, seed=2) == losses[300:])
+print("the same losses to the last bit:", train(tomorrow, optimizer, 200) == losses[600:])
 try:
     SGD(tomorrow.parameters(), 0.1).load_state_dict(saved_optimizer)
 except RuntimeError as error:
@@ -2335,6 +2368,9 @@ def test_one_cycle():
     close(through_corners(corners, 5), 1.5 + 1.5 * math.sqrt(0.5), why="hand the strategy on; a cosine by default")
     close(through_corners([(0, 1.0), (0, 5.0), (2, 3.0)], 0), 5.0, why="a piece of no length is at its end")
     close(through_corners([(0, 1.0), (0, 5.0), (2, 3.0)], 1), 4.0)
+    jump = [(0, 1.0), (2, 3.0), (2, 5.0), (4, 0.0), (6, 1.0)]
+    close(through_corners(jump, 2), 3.0, why="the first piece whose end is not before t")
+    close(through_corners(jump, 7, "linear"), 1.5, why="beyond the last corner the last piece goes on")
     optimizer = two_groups(0.1, 0.1, momentum=0.5)
     cycle = OneCycleLR(optimizer, [1.0, 2.0], total_steps=11, pct_start=0.5, anneal_strategy="linear")
     momenta = [optimizer.param_groups[1]["momentum"]]
@@ -2394,21 +2430,20 @@ plt.show()
 # %% [markdown]
 # ## 12. All of it together
 #
-# The network of module 06, that curve again, now from noisy examples, 32 at a time. Five ways to train it, the same
-# number of steps. Predict the order.
+# The network of module 06, and that curve again, now from noisy examples, 32 at a time. Three optimizers with one rate, then
+# two of them with a plan; 1,000 steps each. Predict the order at the end.
 
 # %%
 def learn_the_curve(make, plan=None, steps=1000):
-    """The loss on the whole curve, every 10 steps."""
+    """The loss on the true curve, every 10 steps."""
     model = new_model()
     optimizer = make(model.parameters())
     scheduler = plan(optimizer) if plan else None
     rng = np.random.default_rng(0)
-    grid = np.linspace(-3, 3, 200, dtype=np.float32)[:, None]
     curve = []
     for step in range(steps):
         x = rng.uniform(-3, 3, (32, 1)).astype(np.float32)
-        y = np.sin(2 * x) + rng.normal(0, 0.2, x.shape).astype(np.float32)
+        y = np.sin(2 * x) + rng.normal(0, 0.3, x.shape).astype(np.float32)
         mse_loss(model(Tensor(x)), y).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -2419,25 +2454,32 @@ def learn_the_curve(make, plan=None, steps=1000):
     return curve
 
 
-ways = {
-    "SGD 0.1": (lambda p: SGD(p, 0.1), None),
+one_rate = {
+    "SGD, 0.05": (lambda p: SGD(p, 0.05), None),
     "momentum 0.9, 0.05": (lambda p: SGD(p, 0.05, momentum=0.9), None),
-    "Adam 0.02": (lambda p: Adam(p, 0.02), None),
-    "Adam 0.02, warm-up and cosine": (lambda p: Adam(p, 0.02), lambda o: CosineWarmupLR(o, 50, 1000)),
-    "momentum, one cycle to 0.2": (lambda p: SGD(p, 0.1, momentum=0.9), lambda o: OneCycleLR(o, 0.2, 1000)),
+    "Adam, 0.03": (lambda p: Adam(p, 0.03), None),
 }
-figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-for label, (make, plan) in ways.items():
-    curve = learn_the_curve(make, plan)
-    axes.semilogy(range(10, 1001, 10), curve, label=label)
-    print(f"{label:30} loss at the end, mean of 10: {np.mean(curve[-10:]):.4f}")
-axes.set_xlabel("step")
-axes.set_ylabel("loss on the true curve")
-axes.legend(fontsize="small")
+a_plan = {
+    "Adam, warm-up to 0.03 and cosine": (lambda p: Adam(p, 0.03), lambda o: CosineWarmupLR(o, 50, 1000)),
+    "momentum, one cycle to 0.1": (lambda p: SGD(p, 0.1, momentum=0.9), lambda o: OneCycleLR(o, 0.1, 1000)),
+}
+figure, panels = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
+for axes, title, ways in ((panels[0], "one rate", one_rate), (panels[1], "a plan", a_plan)):
+    for label, (make, plan) in ways.items():
+        curve = learn_the_curve(make, plan)
+        axes.semilogy(range(10, 1001, 10), curve, label=label)
+        print(f"{label:34} the last 100 steps: mean {np.mean(curve[-10:]):.3f}, worst {np.max(curve[-10:]):.3f}")
+    axes.set_xlabel("step")
+    axes.set_title(title)
+    axes.legend(fontsize="small")
+panels[0].set_ylabel("loss on the true curve")
+panels[0].set_ylim(0.01, 1)
 plt.show()
 
 # %% [markdown]
-# TODO numbers.
+# With one rate Adam and momentum end near 0.03, and jump: momentum's worst among the last hundred steps is twice its mean. A
+# plan ends lower (0.024 and 0.016), and at rest. The cycle looks hopeless for half of the time. This is one seed and a toy, so
+# do not take the order home; take home that a curve must not be judged before its plan has ended.
 #
 # ## What you have built
 #
