@@ -144,24 +144,24 @@ for rate in (0.01, 0.06, 0.066):
 
 # %% [markdown]
 # At 2/30 = 0.067 the steep direction jumps from wall to wall for ever; above, it leaves. The flat direction then needs
-# ln 100 / 0.067 = 69 steps, whatever else we do. **The steepest direction sets the rate, the flattest one sets the
-# time**, and their ratio, here 30, is a thousand and more in a network. At 0.066 it takes longer again than at 0.06,
-# since y jumps for so long.
+# about ln 100 / 0.067 = 69 steps, whatever else we do. **The steepest direction sets the rate, the flattest one sets the
+# time.** Here one is 30 times as steep as the other; in a network it is far worse. And 0.066 takes longer than 0.06, since
+# y jumps for so long.
 #
-# Two ways out: remember past slopes (sections 4 to 5), or give each number its own rate (6 to 8). First an object that
+# Two ways out: remember past slopes (sections 4 and 5), or give each number its own rate (6 to 8). First an object that
 # holds what is to be remembered.
 #
 # ## 2. What may be optimized
 #
 # An optimizer gets `model.parameters()`, keeps the list, and changes these objects for hours. So it looks at them once,
-# and closely. Four mistakes are common, and without a check each of them trains *nothing*, without any error:
+# and closely. Four mistakes are common. Without a check they show no error, and train nothing, or the wrong thing:
 #
-# | mistake | what was given |
+# | what was given | what happens |
 # |---|---|
-# | `params = model.parameters()` used for two optimizers | an iterator is empty the second time |
-# | `model.weight.data` | an array: its gradient is nowhere |
-# | `model.weight * 1.0` | the result of an operation: a step would change a copy |
-# | a parameter twice | each step would be taken twice |
+# | `params = model.parameters()`, to two optimizers | an iterator is empty the second time |
+# | `model.weight.data` | an array has no gradient |
+# | `model.weight * 1.0` | it is the result of an operation; a step would change this copy |
+# | a parameter twice | each step is taken twice |
 #
 # ### Exercise: `parameter_list`
 #
@@ -826,7 +826,7 @@ def test_sgd():
     other = with_gradient(begin, push, np.float64)
     both = SGD([{"params": tested, "weight_decay": decay}, {"params": other, "lr": 2 * lr, "momentum": 0.0}], lr, mu)
     here, speed = begin.copy(), np.zeros((3, 2))
-    for _ in range(4):
+    for _turn in range(4):
         both.step()
         speed = mu * speed + push + decay * here
         here = here - lr * speed
@@ -875,12 +875,13 @@ print({label: steps_to_rest(walk_down(make, steps=400)) for label, make in balls
 
 # %% [markdown]
 # Steps until x and y stay below 0.1: 75 for SGD, 24 with a momentum of 0.7, and 35 with Nesterov's look-ahead at half the
-# rate, which does not swing. With the best rate and momentum, the number of steps grows with the root of the ratio 30, no
-# longer with the ratio.
+# rate, which does not swing. With the best rate and momentum, the number of steps grows about as the root of the ratio of
+# the slopes, no longer as the ratio; section 8 draws it.
 #
 # ### What a step costs
 #
-# A step touches every number of the network. How it is written decides how long that takes. Predict the three ratios:
+# A step touches every number of the network. How it is written decides how long that takes. Predict two ratios: of the
+# loop to whole arrays, and of these to the same in place.
 
 # %%
 def step_by_number(data, gradient, lr):
@@ -910,9 +911,10 @@ for (label, cost), milliseconds in zip(costs.items(), per_million, strict=True):
     print(f"{label:20} {milliseconds:8.2f} ms a million numbers, {cost.peak_bytes / 1e6:.1f} MB of new memory")
 
 # %% [markdown]
-# Measured here, median of 60, interleaved on a busy machine: 210 ms, 7 ms and 0.7 ms. Everybody expects the first ratio,
-# 30. The second is about 10, for the same two operations. A new array of 4 MB is memory that the system must find and
-# clear first, and this takes longer than the arithmetic; the scratch array is there already, and still in the cache.
+# Measured here, median of 60, interleaved on a busy machine: 210 ms, 7 ms and 0.7 ms. The first ratio, 30, is
+# what one expects. The second is about 10, for the same two operations. A new array of 4 MB is memory that the system must
+# find and clear first, and this takes longer than the arithmetic; the scratch array is there already, and still in the
+# cache.
 #
 # ## 6. An average that begins at zero
 #
@@ -1002,8 +1004,8 @@ print(f"still {neither[999]:.2f} at step 1000")
 
 # %% [markdown]
 # Too large: 3.2 times at first, 6.6 times at step 12, and still 1.3 times at step 1,000, for the average below is the
-# slower one, and stands under a root. Most people guess the green curve. So the corrections are no detail: without them the
-# first thousand steps run at a rate that nobody asked for.
+# slower one, and stands under a root. The green curve is what one would guess. So the corrections are no detail: without
+# them the first thousand steps run at a rate that nobody asked for.
 #
 # ## 7. Adam
 #
@@ -1300,20 +1302,20 @@ def test_adam_classes():
     dice = np.random.default_rng()
     rate, decay, early, late = dice.uniform(0.1, 0.9, size=4).tolist()
     values, pushes = dice.normal(size=4), dice.normal(size=(5, 4))
-    for kind in (Adam, AdamW):
+    for tested_class in (Adam, AdamW):
         tested = Parameter(values, np.float64)
-        optimizer = kind([tested], rate, (early, late), 0.01, decay)
+        optimizer = tested_class([tested], rate, (early, late), 0.01, decay)
         spot, average, power = values.copy(), np.zeros(4), np.zeros(4)
         for time, push in enumerate(pushes, start=1):
             tested.grad = Tensor(push, np.float64)
             optimizer.step()
-            if kind is Adam:
+            if tested_class is Adam:
                 push = push + decay * spot
             else:
                 spot = spot * (1 - rate * decay)
             average, power = early * average + (1 - early) * push, late * power + (1 - late) * push * push
             spot = spot - rate * average / (1 - early**time) / (np.sqrt(power / (1 - late**time)) + 0.01)
-            close(tested.data, spot, rtol=1e-9, dtype=np.float64, what=f"{kind.__name__}, step {time}")
+            close(tested.data, spot, rtol=1e-9, dtype=np.float64, what=f"{tested_class.__name__}, step {time}")
     ### END HIDDEN TESTS
 
 
@@ -1571,10 +1573,10 @@ for axes in (left, right):
 plt.show()
 
 # %% [markdown]
-# SGD is thrown 78 away and is back after 30 steps. Adam moves by less than 1, and that looks good: a step of Adam is hardly
-# longer than a rate. But it does not come back. 250 steps later its error is still 0.37, that of the others 0.02 and 0.03.
-# The square of that one gradient stays in its second average for about 1,000 steps, and makes every step tiny. With
-# clipping nobody is off by more than 0.11.
+# SGD is thrown 78 away and is back after 30 steps. Adam is off by less than 1, and that looks good: none of its steps
+# is much longer than a rate. But it does not come back. 250 steps later its error is still 0.37, that of the others 0.02
+# and 0.03. The square of that one gradient stays in its second average for about 1,000 steps, and makes every step tiny.
+# With clipping nobody is off by more than 0.11.
 #
 # ## 10. What an optimizer remembers
 #
@@ -1634,14 +1636,14 @@ def new_model():
 
 
 def train(model, optimizer, steps):
-    losses = []
+    curve = []
     for _ in range(steps):
         loss = mse_loss(model(Tensor(grid)), np.sin(2 * grid))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
+        curve.append(loss.item())
+    return curve
 
 
 never_stopped = new_model()
@@ -1660,10 +1662,11 @@ plt.show()
 print(f"loss at the stop {losses[600]:.4f}, one step later {losses[601]:.4f}; resumed {forgetful[0]:.4f}, {forgetful[1]:.4f}")
 
 # %% [markdown]
-# The weights are the same, so the loss at the stop is. One step later it is 34 times as large: 0.0857 in the place of 0.0025.
+# The weights are the same, and so is the loss at the stop. One step later it is 34 times as large: 0.0857 in the place of
+# 0.0025. Adam forgot how large the gradients usually are, and took a full step for every number again.
 #
-# Adam forgot how large the gradients usually are, and took a full step for every number again. So the state is saved, too. In a file there
-# are no objects, hence **positions**: the first parameter of the first group is 0, and so on. This is PyTorch's layout:
+# So what it remembers is saved, too. In a file there are no objects, hence **positions**: the first parameter of the first
+# group is 0, and so on. This is PyTorch's layout:
 #
 # ```
 #   {"state": {0: {"step": 600, "exp_avg": array, "exp_avg_sq": array}, 1: ...},
@@ -1702,7 +1705,7 @@ def misfits(optimizer: Optimizer, state: Mapping[str, Any]) -> Iterator[str]:
         yield from differences(f"group {place}", {*ours} - {"initial_lr"}, {*theirs} - {"initial_lr"})
     parameters = parameters_in_order(optimizer)
     for position, entry in state["state"].items():
-        if not 0 <= int(position) < len(parameters):
+        if not str(position).isdigit() or int(position) >= len(parameters):
             yield f"state {position}: there are {len(parameters)} parameters"
             continue
         yield from differences(f"state {position}", optimizer.array_names + optimizer.number_names, entry)
@@ -1780,7 +1783,8 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
 
     HINT: A copy on the way in as well. Two optimizers that share a buffer would both write into it.
     """
-    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
+    is_state = isinstance(state, Mapping) and {"state", "param_groups"} <= set(state)
+    if not is_state or not all("params" in group for group in state["param_groups"]):
         raise TypeError('load_state_dict: expected what state_dict gives, a dictionary with "state" and "param_groups"')
     ### BEGIN SOLUTION
     problems = list(misfits(optimizer, state))

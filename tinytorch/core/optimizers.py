@@ -537,7 +537,7 @@ def misfits(optimizer: Optimizer, state: Mapping[str, Any]) -> Iterator[str]:
         yield from differences(f"group {place}", {*ours} - {"initial_lr"}, {*theirs} - {"initial_lr"})
     parameters = parameters_in_order(optimizer)
     for position, entry in state["state"].items():
-        if not 0 <= int(position) < len(parameters):
+        if not str(position).isdigit() or int(position) >= len(parameters):
             yield f"state {position}: there are {len(parameters)} parameters"
             continue
         yield from differences(f"state {position}", optimizer.array_names + optimizer.number_names, entry)
@@ -592,7 +592,8 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
     >>> load_optimizer_state(a, optimizer_state(b)); a.param_groups[0]["lr"]
     0.2
     """
-    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
+    is_state = isinstance(state, Mapping) and {"state", "param_groups"} <= set(state)
+    if not is_state or not all("params" in group for group in state["param_groups"]):
         raise TypeError('load_state_dict: expected what state_dict gives, a dictionary with "state" and "param_groups"')
     problems = list(misfits(optimizer, state))
     if problems:
