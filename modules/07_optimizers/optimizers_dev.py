@@ -31,8 +31,8 @@
 #                 momentum         Adam's second average        schedule
 # ```
 #
-# Each box is a few lines. Together they decide whether a network learns in an hour, in a week or never, and they need up
-# to twice the memory of the network itself.
+# Each box is a few lines. Together they decide whether a network learns in an hour, in a week or never, and they need
+# up to twice the memory of the network itself.
 #
 # Plan for about five hours. Each step is a few lines, with a test right below it.
 
@@ -143,10 +143,10 @@ for rate in (0.01, 0.06, 0.066):
     print(f"rate {rate}: {int(np.argmax(away < 0.01))} steps to 1 %")
 
 # %% [markdown]
-# At 2/30 = 0.067 the steep direction jumps from wall to wall for ever; above, it leaves. The flat direction then needs
-# about ln 100 / 0.067 = 69 steps, whatever else we do. **The steepest direction sets the rate, the flattest one sets the
-# time.** Here one is 30 times as steep as the other; in a network it is far worse. And 0.066 takes longer than 0.06, since
-# y jumps for so long.
+# At 2/30 = 0.067 the steep direction jumps from wall to wall for ever; above, it leaves. The flat direction then
+# needs about ln 100 / 0.067 = 69 steps, whatever else we do. **The steepest direction sets the rate, the flattest one
+# sets the time.** Here one is 30 times as steep as the other; in a network it is far worse. And 0.066 takes longer
+# than 0.06, since y jumps for so long.
 #
 # Two ways out: remember past slopes (sections 4 and 5), or give each number its own rate (6 to 8). First an object that
 # holds what is to be remembered.
@@ -268,7 +268,7 @@ def test_parameter_list():
         parameter_list("SGD", [one, two, one * 2.0])
     with raises(ValueError, "SGD: parameter 0", why="a plain Tensor wants no gradient"):
         parameter_list("SGD", [Tensor([1.0])])
-    with raises(ValueError, "SGD: parameter 2", why="the third is the first again; one and two are equal, not the same"):
+    with raises(ValueError, "SGD: parameter 2", why="the third is the first again; equal is not the same"):
         parameter_list("SGD", [one, two, one])
     ### BEGIN HIDDEN TESTS
     sources = [Parameter([0.0]) for _ in range(int(np.random.default_rng().integers(3, 9)))]
@@ -335,7 +335,10 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "dampening": ("a number", lambda dampening: abs(dampening) < math.inf),
     "weight_decay": ("a number, 0 or greater", lambda decay: 0 <= decay < math.inf),
     "eps": ("a number, 0 or greater", lambda eps: 0 <= eps < math.inf),
-    "betas": ("two numbers from 0 up to, not including, 1", lambda betas: all(0 <= b < 1 for b in betas) and len(betas) == 2),
+    "betas": (
+        "two numbers from 0 up to, not including, 1",
+        lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+    ),
 }
 
 
@@ -611,8 +614,8 @@ for params in (used, [layer.weight.data], [layer.weight * 1.0], [{"params": laye
 # Two variants. **Dampening** adds only a part $1 - d$ of each new slope. **Nesterov** looks ahead: the ball is about to
 # roll by $\mu v$ anyway, so the step is $g + \mu v$ with the new v, and not v.
 #
-# Sources: Polyak 1964, "Some methods of speeding up the convergence of iteration methods"; Sutskever et al. 2013, "On the
-# importance of initialization and momentum in deep learning".
+# Sources: Polyak 1964, "Some methods of speeding up the convergence of iteration methods"; Sutskever et al. 2013, "On
+# the importance of initialization and momentum in deep learning".
 #
 # ### Exercise: `momentum_direction`
 
@@ -633,7 +636,7 @@ def momentum_direction(
     nesterov
         The direction is ``gradient + momentum * buffer`` instead of the buffer itself.
 
-    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", as PyTorch has it.
+    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
 
     TODO: Update the buffer and return the direction.
 
@@ -874,9 +877,9 @@ plt.show()
 print({label: steps_to_rest(walk_down(make, steps=400)) for label, make in balls.items()})
 
 # %% [markdown]
-# Steps until x and y stay below 0.1: 75 for SGD, 24 with a momentum of 0.7, and 35 with Nesterov's look-ahead at half the
-# rate, which does not swing. With the best rate and momentum, the number of steps grows about as the root of the ratio of
-# the slopes, no longer as the ratio; section 8 draws it.
+# Steps until x and y stay below 0.1: 75 for SGD, 24 with a momentum of 0.7, and 35 with Nesterov's look-ahead at half
+# the rate, which does not swing. With the best rate and momentum, the number of steps grows about as the root of the
+# ratio of the slopes, no longer as the ratio; section 8 draws it.
 #
 # ### What a step costs
 #
@@ -911,10 +914,10 @@ for (label, cost), milliseconds in zip(costs.items(), per_million, strict=True):
     print(f"{label:20} {milliseconds:8.2f} ms a million numbers, {cost.peak_bytes / 1e6:.1f} MB of new memory")
 
 # %% [markdown]
-# Measured here, median of 60, interleaved on a busy machine: 210 ms, 7 ms and 0.7 ms. The first ratio, 30, is
-# what one expects. The second is about 10, for the same two operations. A new array of 4 MB is memory that the system must
-# find and clear first, and this takes longer than the arithmetic; the scratch array is there already, and still in the
-# cache.
+# Measured here, median of 60, interleaved on a busy machine: 210 ms, 7 ms and 0.7 ms. The first ratio, 30, is what
+# one expects. The second is about 10, for the same two operations. A new array of 4 MB is memory that the system must
+# find and clear first, and this takes longer than the arithmetic; the scratch array is there already, and still in
+# the cache.
 #
 # ## 6. An average that begins at zero
 #
@@ -927,8 +930,8 @@ for (label, cost), milliseconds in zip(costs.items(), per_million, strict=True):
 # It needs a first value, and the honest one, "nothing yet", is zero. Predict: the gradient is 1 at every step, and
 # $\beta = 0.999$. What is the average after one step, and after 100?
 #
-# The weights of the values so far, $(1-\beta)(1 + \beta + ... + \beta^{t-1})$, add up to $1 - \beta^t$ and not to 1. So divide
-# by that.
+# The weights of the values so far, $(1-\beta)(1 + \beta + ... + \beta^{t-1})$, add up to $1 - \beta^t$ and not to 1.
+# So divide by that.
 #
 # ### Exercise: `moving_averages`
 
@@ -978,9 +981,9 @@ def test_moving_averages():
 test_moving_averages()
 
 # %% [markdown]
-# Adam (section 7) divides an average of the gradients, with $\beta_1 = 0.9$, by the root of an average of their squares,
-# with $\beta_2 = 0.999$. Both begin at zero, so both are too small at first. If you leave the corrections out, will the
-# first steps be too small or too large? Predict, then run:
+# Adam (section 7) divides an average of the gradients, with $\beta_1 = 0.9$, by the root of an average of their
+# squares, with $\beta_2 = 0.999$. Both begin at zero, so both are too small at first. If you leave the corrections
+# out, will the first steps be too small or too large? Predict, then run:
 
 # %%
 count = np.arange(1, 3001)
@@ -1004,8 +1007,8 @@ print(f"still {neither[999]:.2f} at step 1000")
 
 # %% [markdown]
 # Too large: 3.2 times at first, 6.6 times at step 12, and still 1.3 times at step 1,000, for the average below is the
-# slower one, and stands under a root. The green curve is what one would guess. So the corrections are no detail: without
-# them the first thousand steps run at a rate that nobody asked for.
+# slower one, and stands under a root. The green curve is what one would guess. So the corrections are no detail:
+# without them the first thousand steps run at a rate that nobody asked for.
 #
 # ## 7. Adam
 #
@@ -1014,8 +1017,8 @@ print(f"still {neither[999]:.2f} at step 1000")
 # $$m \leftarrow \beta_1 m + (1-\beta_1) g \qquad v \leftarrow \beta_2 v + (1-\beta_2) g^2 \qquad
 # w \leftarrow w - \eta \, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}$$
 #
-# In words: the average slope, in units of its usual size. Where the slopes agree, a step is about one rate long. Where they
-# contradict each other, it is short. $\epsilon$ keeps zero from being divided by zero.
+# In words: the average slope, in units of its usual size. Where the slopes agree, a step is about one rate long.
+# Where they contradict each other, it is short. $\epsilon$ keeps zero from being divided by zero.
 #
 # For one parameter, straight from the paper, this is:
 
@@ -1109,7 +1112,7 @@ def test_adam_update():
     adam_update(data, gradient, state, lr=0.1)
     close(data, [0.9, 1.1, 1.0], why="the first step is one rate long, whatever the size of the gradient, if corrected")
     close(gradient, [100, -0.01, 0], why="the gradient is not ours to change")
-    assert sorted(state) == ["exp_avg", "exp_avg_sq", "step"] and state["step"] == 1, f"count this step: {state['step']}"
+    assert sorted(state) == ["exp_avg", "exp_avg_sq", "step"] and state["step"] == 1, "the state counts this step"
     close(state["exp_avg"], [10, -0.001, 0], rtol=1e-12, atol=0, why="(1 - beta1) of the gradient")
     close(state["exp_avg_sq"], [10, 1e-7, 0], rtol=1e-12, atol=0, why="(1 - beta2) of the gradient's square")
     held = state["exp_avg"], state["exp_avg_sq"]
@@ -1172,15 +1175,15 @@ for label, cost in costs.items():
     print(f"{label:20} {milliseconds:8.2f} ms a million numbers, {cost.peak_bytes / 1e6:.1f} MB of new memory")
 
 # %% [markdown]
-# Measured here, median of 60, interleaved on a busy machine: 3,200 ms, 55 ms and 10 ms for a million numbers, so 58 times
-# and then 5 times faster; and 4 MB of new memory, for the scratch array, in the place of 28 MB. In the loop each number
-# is an object with a method call for every sign in the formula.
+# Measured here, median of 60, interleaved on a busy machine: 3,200 ms, 55 ms and 10 ms for a million numbers, so 58
+# times and then 5 times faster; and 4 MB of new memory, for the scratch array, in the place of 28 MB. In the loop
+# each number is an object with a method call for every sign in the formula.
 #
 # ## 8. Adam, AdamW, and what decays
 #
-# Weight decay once more. Adding $\lambda w$ to the gradient, as SGD does, is easy, and for years everybody did it. But
-# what does Adam do with whatever is added to a gradient? It divides it by the gradient's usual size. Predict: two weights,
-# one with gradients of about 10, one of about 0.1. Which one decays faster, and by what factor?
+# Weight decay once more. Adding $\lambda w$ to the gradient, as SGD does, is easy, and for years everybody did it.
+# But what does Adam do with whatever is added to a gradient? It divides it by the gradient's usual size. Predict: two
+# weights, one with gradients of about 10, one of about 0.1. Which one decays faster, and by what factor?
 #
 # **AdamW** (Loshchilov & Hutter 2019, "Decoupled weight decay regularization") takes the decay out of the gradient: the
 # weight is multiplied by $1 - \eta \lambda$, and then Adam steps as if there were no decay.
@@ -1346,15 +1349,16 @@ plt.show()
 print("after 2,000 steps, [loud, soft]:", left)
 
 # %% [markdown]
-# The decay is the same for all four, and AdamW takes nearly the same from both weights: 0.39 and 0.37 are left, where decay
-# alone leaves 0.37. Adam leaves 0.95 of the loud one, and 0.02 of the soft one. It protects those weights from decay that
-# have large gradients, which nobody wanted. This is why language models are trained with AdamW.
+# The decay is the same for all four, and AdamW takes nearly the same from both weights: 0.39 and 0.37 are left, where
+# decay alone leaves 0.37. Adam leaves 0.95 of the loud one, and 0.02 of the soft one. It protects those weights from
+# decay that have large gradients, which nobody wanted. This is why language models are trained with AdamW.
 #
 # ### The valley, and the valley turned
 #
-# A size for each number: so Adam should not care how steep the valley is across. The figure has steeper and steeper valleys,
-# each walked with a rate that suits it: SGD with 1.9 over the steepness, momentum at its best, Adam always with 0.1. And
-# once more for Adam, with the same valley turned by 45 degrees. Predict: who notices the turn, and how much?
+# A size for each number: so Adam should not care how steep the valley is across. The figure has steeper and steeper
+# valleys, each walked with a rate that suits it: SGD with 1.9 over the steepness, momentum at its best, Adam always
+# with 0.1. And once more for Adam, with the same valley turned by 45 degrees. Predict: who notices the turn, and how
+# much?
 
 # %%
 angle = math.pi / 4
@@ -1386,16 +1390,16 @@ right.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
 # %% [markdown]
-# 213 steps for Adam, whatever the steepness: the promise holds, where SGD needs from 22 to 2,422. In the turned valley (drawn
-# as if it was turned back) it is 155, 216, 433, 856 and 1,730: both numbers now share the steep direction, so neither has
-# a size of its own. SGD and momentum do not notice a turn at all. Momentum at its best is ahead of all here, but who knows
-# the best rate and momentum of a network?
+# 213 steps for Adam, whatever the steepness: the promise holds, where SGD needs from 22 to 2,422. In the turned
+# valley (drawn as if it was turned back) it is 155, 216, 433, 856 and 1,730: both numbers now share the steep
+# direction, so neither has a size of its own. SGD and momentum do not notice a turn at all. Momentum at its best is
+# ahead of all here, but who knows the best rate and momentum of a network?
 #
 # ## 9. One bad batch
 #
 # Now and then a batch has a gradient a thousand times as long as usual: a mislabelled example, a sequence of repeated
-# words, an overflow. One step along it can undo a day of training. So the gradients of all parameters together, taken as
-# one long vector, are made shorter if they are too long: same direction, length at most `max_norm`.
+# words, an overflow. One step along it can undo a day of training. So the gradients of all parameters together, taken
+# as one long vector, are made shorter if they are too long: same direction, length at most `max_norm`.
 #
 # The norm is worth a curve in every training, so the function returns it: as it was *before* clipping.
 #
@@ -1529,8 +1533,8 @@ def test_clip_grad_norm():
 test_clip_grad_norm()
 
 # %% [markdown]
-# A line is learned from batches of 8 examples, and in step 50 one target was typed in without its decimal point: it is 1,000
-# times too large. Predict: which of the three optimizers comes off worst?
+# A line is learned from batches of 8 examples, and in step 50 one target was typed in without its decimal point: it
+# is 1,000 times too large. Predict: which of the three optimizers comes off worst?
 
 # %%
 def learn_a_line(make, max_norm=math.inf):
@@ -1563,7 +1567,8 @@ for label, make in learners.items():
     free, clipped = learn_a_line(make), learn_a_line(make, 1.0)
     left.semilogy(free, label=label)
     right.semilogy(clipped, label=label)
-    print(f"{label:9} worst error {max(free[50:]):5.2f}, at the end {free[-1]:.3f}; clipped {max(clipped[50:]):.2f}, {clipped[-1]:.3f}")
+    for how, errors in (("", free), ("clipped", clipped)):
+        print(f"{label:9} {how:8} worst error afterwards {max(errors[50:]):5.2f}, at the end {errors[-1]:.3f}")
 left.set_title("One mistyped target, in step 50")
 right.set_title("The same, clipped at 1")
 left.set_ylabel("error of the weights")
@@ -1574,9 +1579,9 @@ plt.show()
 
 # %% [markdown]
 # SGD is thrown 78 away and is back after 30 steps. Adam is off by less than 1, and that looks good: none of its steps
-# is much longer than a rate. But it does not come back. 250 steps later its error is still 0.37, that of the others 0.02
-# and 0.03. The square of that one gradient stays in its second average for about 1,000 steps, and makes every step tiny.
-# With clipping nobody is off by more than 0.11.
+# is much longer than a rate. But it does not come back. 250 steps later its error is still 0.37, that of the others
+# 0.02 and 0.03. The square of that one gradient stays in its second average for about 1,000 steps, and makes every
+# step tiny. With clipping nobody is off by more than 0.11.
 #
 # ## 10. What an optimizer remembers
 #
@@ -1619,8 +1624,8 @@ plt.show()
 
 # %% [markdown]
 # Nothing, as much again, and twice as much. A model of a billion parameters in float32 takes 4 GB to use and 16 GB to
-# train with Adam, before the first activation. That is why a model that runs on a laptop cannot be trained on it, and why
-# people store these averages in 8 bits, or spread them over many machines.
+# train with Adam, before the first activation. That is why a model that runs on a laptop cannot be trained on it, and
+# why people store these averages in 8 bits, or spread them over many machines.
 #
 # ### Saving it
 #
@@ -1659,14 +1664,15 @@ axes.set_xlabel("step")
 axes.set_ylabel("loss")
 axes.legend()
 plt.show()
-print(f"loss at the stop {losses[600]:.4f}, one step later {losses[601]:.4f}; resumed {forgetful[0]:.4f}, {forgetful[1]:.4f}")
+for label, two in {"never stopped": losses[600:602], "weights saved": forgetful[:2]}.items():
+    print(f"{label}: loss {two[0]:.4f}, and one step later {two[1]:.4f}")
 
 # %% [markdown]
-# The weights are the same, and so is the loss at the stop. One step later it is 34 times as large: 0.0857 in the place of
-# 0.0025. Adam forgot how large the gradients usually are, and took a full step for every number again.
+# The weights are the same, and so is the loss at the stop. One step later it is 34 times as large: 0.0857 in the
+# place of 0.0025. Adam forgot how large the gradients usually are, and took a full step for every number again.
 #
-# So what it remembers is saved, too. In a file there are no objects, hence **positions**: the first parameter of the first
-# group is 0, and so on. This is PyTorch's layout:
+# So what it remembers is saved, too. In a file there are no objects, hence **positions**: the first parameter of the
+# first group is 0, and so on. This is PyTorch's layout:
 #
 # ```
 #   {"state": {0: {"step": 600, "exp_avg": array, "exp_avg_sq": array}, 1: ...},
@@ -1727,7 +1733,7 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     TODO: Put positions in the place of parameters, and copies in the place of arrays.
 
     APPROACH:
-    1. `enumerate(parameters_in_order(optimizer))` gives positions and parameters. Keep the position of each by its `id`.
+    1. `enumerate(parameters_in_order(optimizer))` gives positions and parameters. Keep each position by the `id`.
     2. "state": for each parameter for which `optimizer.state.get(parameter)` is not empty, its dictionary, with arrays
        copied and numbers as they are.
     3. "param_groups": for each group a new dictionary with its options, and the list of positions under "params".
@@ -1896,14 +1902,15 @@ except RuntimeError as error:
 # %% [markdown]
 # ## 11. A plan for the rate
 #
-# A large rate gets near quickly, and then jumps around the goal, since each batch points elsewhere; a small one comes to
-# rest, but takes for ever to get there. So begin large and end small. And the very first steps should be small as well:
-# Adam's first step is one full rate for *every* number, whatever its gradient, on the word of a single batch.
+# A large rate gets near quickly, and then jumps around the goal, since each batch points elsewhere; a small one comes
+# to rest, but takes for ever to get there. So begin large and end small. And the very first steps should be small as
+# well: Adam's first step is one full rate for *every* number, whatever its gradient, on the word of a single batch.
 #
-# A **scheduler** sets "lr" in the groups of an optimizer. It does so when it is made, for the first step, and then whenever
-# its `step()` is called, which belongs *after* `optimizer.step()`. `last_epoch` counts these calls; whether one stands
-# for a batch or for an epoch is up to you. Every rate is computed from the first one, kept as "initial_lr" in the group,
-# and from `last_epoch`, not from the rate before. So a run that is resumed gets the same rates, to the last bit.
+# A **scheduler** sets "lr" in the groups of an optimizer. It does so when it is made, for the first step, and then
+# whenever its `step()` is called, which belongs *after* `optimizer.step()`. `last_epoch` counts these calls; whether
+# one stands for a batch or for an epoch is up to you. Every rate is computed from the first one, kept as "initial_lr"
+# in the group, and from `last_epoch`, not from the rate before. So a run that is resumed gets the same rates, to the
+# last bit.
 #
 # ### Exercise: `StepLR.get_lr`
 #
@@ -2091,8 +2098,9 @@ test_step_lr()
 # plan of most language models is: a few steps of **warm-up**, evenly from nearly nothing to the full rate, and a cosine
 # down to a small one.
 #
-# With W steps of warm-up, step t (from 0) has (t + 1)/(W + 1) of the rate: never zero, which would be a step for nothing,
-# and the full rate for the first time at t = W. There the cosine begins; at `total_steps` it has come down, and stays.
+# With W steps of warm-up, step t (from 0) has (t + 1)/(W + 1) of the rate: never zero, which would be a step for
+# nothing, and the full rate for the first time at t = W. There the cosine begins; at `total_steps` it has come down,
+# and stays.
 #
 # ### Exercise: `anneal` and `CosineWarmupLR.get_lr`
 
@@ -2142,8 +2150,8 @@ class CosineWarmupLR(LRScheduler):
     ValueError
         If not 0 <= warmup_steps < total_steps, or if ``min_lr`` is negative.
 
-    Source: Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", for the cosine; Goyal et al.
-    2017, "Accurate, large minibatch SGD", for the warm-up.
+    Source: Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", for the cosine; Goyal et
+    al. 2017, "Accurate, large minibatch SGD", for the warm-up.
 
     TODO: Return the rate of each group at `self.last_epoch`.
 
@@ -2209,8 +2217,8 @@ test_cosine_warmup()
 # ### One cycle
 #
 # Smith & Topin 2018, "Super-convergence": up from a small rate to one that would be too large for the whole of the
-# training, and down to nearly nothing, over one cycle. Momentum goes the other way: while steps are long, the ball shall
-# forget sooner.
+# training, and down to nearly nothing, over one cycle. Momentum goes the other way: while steps are long, the ball
+# shall forget sooner.
 #
 # ```
 #   rate       /\                    momentum  \      ____
@@ -2235,8 +2243,8 @@ def through_corners(corners: Sequence[tuple[float, float]], t: float, strategy: 
     TODO: Find the piece that t is in, then the fraction, then the value.
 
     APPROACH:
-    1. `pairwise(corners)` gives the pieces: `((begin, first), (end, second))`. The one we want is the first whose end is
-       not before t, or else the last.
+    1. `pairwise(corners)` gives the pieces: `((begin, first), (end, second))`. The one we want is the first whose end
+       is not before t, or else the last.
     2. The fraction is how far t is from begin to end. A piece of no length is at its end: fraction 1.
 
     EXAMPLE:
@@ -2254,7 +2262,7 @@ def through_corners(corners: Sequence[tuple[float, float]], t: float, strategy: 
 
 
 class OneCycleLR(LRScheduler):
-    """One cycle: up from ``max_lr / div_factor`` to ``max_lr``, and down to a ``final_div_factor``-th of the first rate.
+    """One cycle: from ``max_lr / div_factor`` up to ``max_lr``, and down to the first rate over ``final_div_factor``.
 
     With ``cycle_momentum``, the momentum (for Adam, the first of ``betas``) goes from ``max_momentum`` down to
     ``base_momentum`` while the rate goes up, and back.
@@ -2434,8 +2442,8 @@ plt.show()
 # %% [markdown]
 # ## 12. All of it together
 #
-# The network of module 06, and that curve again, now from noisy examples, 32 at a time. Three optimizers with one rate, then
-# two of them with a plan; 1,000 steps each. Predict the order at the end.
+# The network of module 06, and that curve again, now from noisy examples, 32 at a time. Three optimizers with one
+# rate, then two of them with a plan; 1,000 steps each. Predict the order at the end.
 
 # %%
 def learn_the_curve(make, plan=None, steps=1000):
@@ -2481,15 +2489,15 @@ panels[0].set_ylim(0.01, 1)
 plt.show()
 
 # %% [markdown]
-# With one rate Adam and momentum end near 0.03, and jump: momentum's worst among the last hundred steps is twice its mean. A
-# plan ends lower (0.024 and 0.016), and at rest. The cycle looks hopeless for half of the time. This is one seed and a toy, so
-# do not take the order home; take home that a curve must not be judged before its plan has ended.
+# With one rate Adam and momentum end near 0.03, and jump: momentum's worst among the last hundred steps is twice its
+# mean. A plan ends lower (0.024 and 0.016), and at rest. The cycle looks hopeless for half of the time. This is one
+# seed and a toy, so do not take the order home; take home that a curve must not be judged before its plan has ended.
 #
 # ## What you have built
 #
-# `Optimizer` with parameter groups, `SGD`, `Adam`, `AdamW`, `clip_grad_norm`, a `state_dict` for optimizers in PyTorch's
-# layout, and the schedulers `StepLR`, `CosineWarmupLR` and `OneCycleLR`. All of them change the parameters' own arrays,
-# in place, and nothing that they do is recorded.
+# `Optimizer` with parameter groups, `SGD`, `Adam`, `AdamW`, `clip_grad_norm`, a `state_dict` for optimizers in
+# PyTorch's layout, and the schedulers `StepLR`, `CosineWarmupLR` and `OneCycleLR`. All of them change the parameters'
+# own arrays, in place, and nothing that they do is recorded.
 #
 # In the terminal: `tito module complete 07`. Then `from tinytorch.optim import AdamW` is your class, and module 08 puts
 # it into a loop that saves, resumes, stops early and draws its curves.
@@ -2510,47 +2518,47 @@ plt.show()
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "optimizers-reflect-memory", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# Use: 7e9 * 4 bytes = 28 GB. SGD: the gradients as well, 56 GB. Adam: two averages more, 112 GB. With 1 % trained, there
-# are gradients for 70 million numbers, 0.28 GB, and 0.56 GB of averages, since a parameter without a gradient has no
-# state. The 28 GB of parameters stay, and so do the activations through which gradients must flow back to whatever is
-# trained: frozen layers behind a trained one still have to pass gradients on.
+# Use: 7e9 * 4 bytes = 28 GB. SGD: the gradients as well, 56 GB. Adam: two averages more, 112 GB. With 1 % trained,
+# there are gradients for 70 million numbers, 0.28 GB, and 0.56 GB of averages, since a parameter without a gradient
+# has no state. The 28 GB of parameters stay, and so do the activations through which gradients must flow back to
+# whatever is trained: frozen layers behind a trained one still have to pass gradients on.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "optimizers-reflect-scale-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **Times a thousand.** A colleague multiplies the loss by 1,000, because it "looks too small". What changes in the first
-# 100 steps with (a) SGD, (b) SGD with momentum, (c) Adam, (d) Adam with `clip_grad_norm(parameters, 1.0)`, (e) Adam with
-# `weight_decay`, (f) AdamW? Give the reason for each.
+# **Times a thousand.** A colleague multiplies the loss by 1,000, because it "looks too small". What changes in the
+# first 100 steps with (a) SGD, (b) SGD with momentum, (c) Adam, (d) Adam with `clip_grad_norm(parameters, 1.0)`, (e)
+# Adam with `weight_decay`, (f) AdamW? Give the reason for each.
 #
 # === BEGIN MARK SCHEME ===
-# 1 point: (a), (b) steps 1,000 times as long; (c) the same but for eps. 1 point: (d) nearly every gradient is clipped now
-# to one length, so Adam sees equal norms. 1 point: (e) the decay becomes 1,000 times weaker against the gradient, (f)
-# unchanged.
+# 1 point: (a), (b) steps 1,000 times as long; (c) the same but for eps. 1 point: (d) nearly every gradient is clipped
+# now to one length, so Adam sees equal norms. 1 point: (e) the decay becomes 1,000 times weaker against the gradient,
+# (f) unchanged.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "optimizers-reflect-scale", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# Every gradient is 1,000 times as large. (a), (b): so is every step, and training runs away unless the rate is divided by
-# 1,000. (c): m and the root of v both grow by 1,000 and the ratio stays; only eps weighs less. (d): gradients that were
-# short are now all cut to length 1, so large and small batches count alike: training changes although Adam alone would
-# not. (e): the decay is added before the division and is now 1,000 times smaller beside the gradient. (f): the decay does
-# not go through the division, so nothing changes.
+# Every gradient is 1,000 times as large. (a), (b): so is every step, and training runs away unless the rate is
+# divided by 1,000. (c): m and the root of v both grow by 1,000 and the ratio stays; only eps weighs less. (d):
+# gradients that were short are now all cut to length 1, so large and small batches count alike: training changes
+# although Adam alone would not. (e): the decay is added before the division and is now 1,000 times smaller beside the
+# gradient. (f): the decay does not go through the division, so nothing changes.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "optimizers-reflect-resume-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **Resumed, and different.** A training with AdamW and CosineWarmupLR was stopped at step 5,000 and resumed. The loss
-# jumps, and the run is no longer equal to one that was never stopped. List what has to be saved for bit-equal weights, and
-# say for each thing what the curve would look like if it alone was forgotten.
+# jumps, and the run is no longer equal to one that was never stopped. List what has to be saved for bit-equal
+# weights, and say for each thing what the curve would look like if it alone was forgotten.
 #
 # === BEGIN MARK SCHEME ===
-# 1 point: weights, the optimizer's averages and step counts, the scheduler's position, the generator or the order of the
-# data. 1 point: plausible consequences for averages (full steps, a bump) and scheduler (warm-up again). 1 point: for the
-# generator (no jump, but other batches, so not bit-equal), or buffers of layers.
+# 1 point: weights, the optimizer's averages and step counts, the scheduler's position, the generator or the order of
+# the data. 1 point: plausible consequences for averages (full steps, a bump) and scheduler (warm-up again). 1 point:
+# for the generator (no jump, but other batches, so not bit-equal), or buffers of layers.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "optimizers-reflect-resume", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# Weights and buffers (forgotten: training begins anew); Adam's averages and step counts (a bump: the first steps are one
-# full rate for every number on the word of one batch); the scheduler's last_epoch (the rate warms up again and later
-# stays too high, so the loss rises, then falls late); the state of the random generator and the place in the data (no
-# jump at all, but other batches and other dropout masks: as good, and not equal to the bit).
+# Weights and buffers (forgotten: training begins anew); Adam's averages and step counts (a bump: the first steps are
+# one full rate for every number on the word of one batch); the scheduler's last_epoch (the rate warms up again and
+# later stays too high, so the loss rises, then falls late); the state of the random generator and the place in the
+# data (no jump at all, but other batches and other dropout masks: as good, and not equal to the bit).
 # ### END SOLUTION
