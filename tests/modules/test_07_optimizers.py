@@ -434,6 +434,7 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         (lambda s: s["state"][0].update(sum=1.0), "state 0.*unexpected: sum"),
         (lambda s: s["state"].update({2: s["state"][0]}), "state 2"),
         (lambda s: s["state"].update({-1: s["state"][0]}), "state -1"),
+        (lambda s: s["state"].update(weight=s["state"][0]), "state weight"),
         (lambda s: s["state"][0].update(exp_avg=np.zeros(3)), r"state 0.*exp_avg.*\(3,\).*\(2,\)"),
         (lambda s: s["state"][1].update(exp_avg_sq=np.zeros(1)), r"state 1.*exp_avg_sq.*\(1,\).*\(1, 1\)"),
     ],
@@ -452,7 +453,9 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(change: Callable[..., 
             np.testing.assert_array_equal(after["state"][position][name], value)
 
 
-@pytest.mark.parametrize("state", [None, [], {}, {"state": {}}, {"param_groups": []}])
+@pytest.mark.parametrize(
+    "state", [None, [], {}, {"state": {}}, {"param_groups": []}, {"state": {}, "param_groups": [{}]}]
+)
 def test_what_is_no_state_is_a_type_error(state: Any) -> None:
     with pytest.raises(TypeError, match="state_dict"):
         SGD([Parameter([1.0])], 0.1).load_state_dict(state)

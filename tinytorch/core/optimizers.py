@@ -85,7 +85,10 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "dampening": ("a number", lambda dampening: abs(dampening) < math.inf),
     "weight_decay": ("a number, 0 or greater", lambda decay: 0 <= decay < math.inf),
     "eps": ("a number, 0 or greater", lambda eps: 0 <= eps < math.inf),
-    "betas": ("two numbers from 0 up to, not including, 1", lambda betas: all(0 <= b < 1 for b in betas) and len(betas) == 2),
+    "betas": (
+        "two numbers from 0 up to, not including, 1",
+        lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+    ),
 }
 
 
@@ -255,7 +258,7 @@ def momentum_direction(
     nesterov
         The direction is ``gradient + momentum * buffer`` instead of the buffer itself.
 
-    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", as PyTorch has it.
+    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
 
     EXAMPLE:
     >>> state = {}
@@ -537,7 +540,7 @@ def misfits(optimizer: Optimizer, state: Mapping[str, Any]) -> Iterator[str]:
         yield from differences(f"group {place}", {*ours} - {"initial_lr"}, {*theirs} - {"initial_lr"})
     parameters = parameters_in_order(optimizer)
     for position, entry in state["state"].items():
-        if not 0 <= int(position) < len(parameters):
+        if not str(position).isdigit() or int(position) >= len(parameters):
             yield f"state {position}: there are {len(parameters)} parameters"
             continue
         yield from differences(f"state {position}", optimizer.array_names + optimizer.number_names, entry)
@@ -592,7 +595,8 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
     >>> load_optimizer_state(a, optimizer_state(b)); a.param_groups[0]["lr"]
     0.2
     """
-    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
+    is_state = isinstance(state, Mapping) and {"state", "param_groups"} <= set(state)
+    if not is_state or not all("params" in group for group in state["param_groups"]):
         raise TypeError('load_state_dict: expected what state_dict gives, a dictionary with "state" and "param_groups"')
     problems = list(misfits(optimizer, state))
     if problems:
@@ -770,8 +774,8 @@ class CosineWarmupLR(LRScheduler):
     ValueError
         If not 0 <= warmup_steps < total_steps, or if ``min_lr`` is negative.
 
-    Source: Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", for the cosine; Goyal et al.
-    2017, "Accurate, large minibatch SGD", for the warm-up.
+    Source: Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", for the cosine; Goyal et
+    al. 2017, "Accurate, large minibatch SGD", for the warm-up.
 
     EXAMPLE:
     >>> CosineWarmupLR(SGD([Parameter([1.0])], lr=0.8), warmup_steps=3, total_steps=10).get_lr()
@@ -813,7 +817,7 @@ def through_corners(corners: Sequence[tuple[float, float]], t: float, strategy: 
 
 
 class OneCycleLR(LRScheduler):
-    """One cycle: up from ``max_lr / div_factor`` to ``max_lr``, and down to a ``final_div_factor``-th of the first rate.
+    """One cycle: from ``max_lr / div_factor`` up to ``max_lr``, and down to the first rate over ``final_div_factor``.
 
     With ``cycle_momentum``, the momentum (for Adam, the first of ``betas``) goes from ``max_momentum`` down to
     ``base_momentum`` while the rate goes up, and back.
