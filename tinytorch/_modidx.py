@@ -783,6 +783,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'tinytorch/core/training.py'),
                                          'tinytorch.core.training.sharing': ('training.html#sharing', 'tinytorch/core/training.py'),
                                          'tinytorch.core.training.skipping': ('training.html#skipping', 'tinytorch/core/training.py'),
+                                         'tinytorch.core.training.told': ('training.html#told', 'tinytorch/core/training.py'),
                                          'tinytorch.core.training.top_k_accuracy': ( 'training.html#top_k_accuracy',
                                                                                      'tinytorch/core/training.py'),
                                          'tinytorch.core.training.unpack': ('training.html#unpack', 'tinytorch/core/training.py'),

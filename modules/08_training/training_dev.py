@@ -1482,6 +1482,13 @@ def skipping(loader: Iterable[Batch], count: int) -> Iterator[Batch]:
     return iterator
 
 
+def told(loader: Iterable[Batch], epoch: int) -> Iterable[Batch]:
+    """``loader``; if it has ``set_epoch``, then it was told that ``epoch`` is coming."""
+    if hasattr(loader, "set_epoch"):
+        loader.set_epoch(epoch)
+    return loader
+
+
 def append_values(history: dict[str, list[float]], values: Mapping[str, float]) -> None:
     """Append an epoch's values to the lists of a history; an epoch that lacks one gets NaN there."""
     done = max(map(len, history.values()), default=0)
@@ -1586,8 +1593,8 @@ class Trainer:
         Parameters
         ----------
         loader, validation
-            Can be iterated in each epoch anew, and give ``(inputs, targets)``; see ``Batches``. If the loader has
-            ``set_epoch``, it is told the number of the epoch, from 0.
+            Can be iterated in each epoch anew, and give ``(inputs, targets)``; see ``Batches``. Those that have
+            ``set_epoch`` are told the number of the epoch, from 0.
 
         Returns
         -------
@@ -1620,10 +1627,8 @@ class Trainer:
 
     def train_epoch(self, loader: Iterable[Batch]) -> None:
         """The steps of an epoch, or the rest of one that was begun."""
-        if hasattr(loader, "set_epoch"):
-            loader.set_epoch(self.epoch)
         self.notify("on_epoch_start")
-        for group in grouped(skipping(loader, self.batch), self.accumulate):
+        for group in grouped(skipping(told(loader, self.epoch), self.batch), self.accumulate):
             self.train_step(group)
             self.batch += len(group)
             self.notify("on_batch_end")
@@ -1662,7 +1667,8 @@ class Trainer:
         """Evaluate, write the history and begin a new epoch."""
         values = self.averages_so_far()
         if validation is not None:
-            values |= {f"val_{name}": value for name, value in self.evaluate(validation).items()}
+            measured = self.evaluate(told(validation, self.epoch))
+            values |= {f"val_{name}": value for name, value in measured.items()}
         append_values(self.history, values)
         if self.scheduler is not None and self.scheduler_interval == "epoch":
             self.scheduler.step()
@@ -1857,7 +1863,7 @@ def mean_output(outputs, targets):
 def mean_error(outputs, targets):
     return float(np.abs(outputs.data - targets.data).mean())
 
-# %% nbgrader={"grade": true, "grade_id": "test-training-trainer", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test-training-trainer", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
 def line_trainer(**options):
     line = Line()
     return line, Trainer(line, mean_output, SGD(line.parameters(), lr=0.1), **options)
@@ -1918,7 +1924,7 @@ def test_trainer():
 
 test_trainer()
 
-# %% nbgrader={"grade": true, "grade_id": "test-training-fit", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test-training-fit", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
 def test_fit():
     diary = Diary()
     line, trainer = line_trainer(accumulate=2, callbacks=[diary])
@@ -2008,7 +2014,7 @@ plot_history(trainer.fit(loader, epochs=12, validation=validation))
 plt.show()
 
 # %% [markdown]
-# 97.2 % of the test digits are right, in about two seconds. And the network does *better* on digits that it has never
+# 97.2 % of the test digits are right, after less than a second. And the network does *better* on digits that it has never
 # seen: a loss of 0.13, against 0.21 in training. Nothing is wrong. The training loss is taken with half of the hidden numbers
 # dropped, and over an epoch at whose beginning the weights were worse. To compare like with like, evaluate both:
 

@@ -34,9 +34,9 @@ from .tensor import Array, Tensor, as_array, default_generator, from_numpy
 __all__ = ['Batch', 'Loss', 'CAUSES', 'FORMAT', 'VERSION', 'epoch_order', 'batch_slices', 'sharing', 'Batches', 'Average',
            'accuracy', 'top_k_accuracy', 'ClassScores', 'confusion_matrix', 'precision_recall_f1', 'evaluating',
            'accumulate_gradients', 'Flaw', 'first_not_finite', 'why_not_finite', 'Callback', 'latest', 'checked_mode',
-           'improved', 'EarlyStopping', 'clock', 'progress_line', 'ProgressBar', 'grouped', 'skipping', 'append_values',
-           'Trainer', 'plot_history', 'pack', 'unpack', 'write_checkpoint', 'read_checkpoint', 'save_checkpoint',
-           'load_checkpoint', 'Checkpoint']
+           'improved', 'EarlyStopping', 'clock', 'progress_line', 'ProgressBar', 'grouped', 'skipping', 'told',
+           'append_values', 'Trainer', 'plot_history', 'pack', 'unpack', 'write_checkpoint', 'read_checkpoint',
+           'save_checkpoint', 'load_checkpoint', 'Checkpoint']
 
 # %% modules/08_training/training_dev.py #training-order
 def epoch_order(count: int, seed: int, epoch: int) -> Array:
@@ -613,6 +613,13 @@ def skipping(loader: Iterable[Batch], count: int) -> Iterator[Batch]:
     return iterator
 
 
+def told(loader: Iterable[Batch], epoch: int) -> Iterable[Batch]:
+    """``loader``; if it has ``set_epoch``, then it was told that ``epoch`` is coming."""
+    if hasattr(loader, "set_epoch"):
+        loader.set_epoch(epoch)
+    return loader
+
+
 def append_values(history: dict[str, list[float]], values: Mapping[str, float]) -> None:
     """Append an epoch's values to the lists of a history; an epoch that lacks one gets NaN there."""
     done = max(map(len, history.values()), default=0)
@@ -702,8 +709,8 @@ class Trainer:
         Parameters
         ----------
         loader, validation
-            Can be iterated in each epoch anew, and give ``(inputs, targets)``; see ``Batches``. If the loader has
-            ``set_epoch``, it is told the number of the epoch, from 0.
+            Can be iterated in each epoch anew, and give ``(inputs, targets)``; see ``Batches``. Those that have
+            ``set_epoch`` are told the number of the epoch, from 0.
 
         Returns
         -------
@@ -734,10 +741,8 @@ class Trainer:
 
     def train_epoch(self, loader: Iterable[Batch]) -> None:
         """The steps of an epoch, or the rest of one that was begun."""
-        if hasattr(loader, "set_epoch"):
-            loader.set_epoch(self.epoch)
         self.notify("on_epoch_start")
-        for group in grouped(skipping(loader, self.batch), self.accumulate):
+        for group in grouped(skipping(told(loader, self.epoch), self.batch), self.accumulate):
             self.train_step(group)
             self.batch += len(group)
             self.notify("on_batch_end")
@@ -774,7 +779,8 @@ class Trainer:
         """Evaluate, write the history and begin a new epoch."""
         values = self.averages_so_far()
         if validation is not None:
-            values |= {f"val_{name}": value for name, value in self.evaluate(validation).items()}
+            measured = self.evaluate(told(validation, self.epoch))
+            values |= {f"val_{name}": value for name, value in measured.items()}
         append_values(self.history, values)
         if self.scheduler is not None and self.scheduler_interval == "epoch":
             self.scheduler.step()
