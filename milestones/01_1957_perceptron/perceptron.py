@@ -80,7 +80,7 @@ def draw(axes: plt.Axes, neuron: Linear, flowers: np.ndarray, answers: np.ndarra
     for sign, marker, name in zip((-1, 1), "os", names, strict=True):
         axes.scatter(*flowers[answers == sign].T, s=42, marker=marker, linewidth=0.6, label=name)
     wrong = flowers[~is_right(neuron, flowers, answers)]
-    if len(wrong):
+    if wrong.size:
         axes.scatter(*wrong.T, s=130, facecolor="none", edgecolor="C4", linewidth=1.5, label="wrong")
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim(), xlabel="petal length (cm)", ylabel="petal width (cm)")
     length, width = neuron.weight.data[0]

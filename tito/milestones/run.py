@@ -36,12 +36,12 @@ _STYLE = Path(__file__).with_name("figures.mplstyle")
 def at_least(least: int) -> Callable[[str], int]:
     """For a parser's ``type``: what reads a whole number that is not smaller than ``least``."""
 
-    def read(text: str) -> int:
+    def whole(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
         return int(text)
 
-    return read
+    return whole
 
 
 def begin(program: str, parser: argparse.ArgumentParser) -> Run:
