@@ -34,7 +34,7 @@ from .tensor import Array, Tensor, as_array, default_generator, from_numpy
 __all__ = ['Batch', 'Loss', 'CAUSES', 'FORMAT', 'VERSION', 'epoch_order', 'batch_slices', 'sharing', 'Batches', 'Average',
            'accuracy', 'top_k_accuracy', 'ClassScores', 'confusion_matrix', 'precision_recall_f1', 'evaluating',
            'accumulate_gradients', 'Flaw', 'first_not_finite', 'why_not_finite', 'Callback', 'latest', 'checked_mode',
-           'improved', 'EarlyStopping', 'clock', 'progress_line', 'ProgressBar', 'grouped', 'skipping', 'told',
+           'improved', 'EarlyStopping', 'clock', 'progress_line', 'ProgressBar', 'grouped', 'skipping', 'at_epoch',
            'append_values', 'Trainer', 'plot_history', 'pack', 'unpack', 'write_checkpoint', 'read_checkpoint',
            'save_checkpoint', 'load_checkpoint', 'Checkpoint']
 
@@ -117,8 +117,11 @@ class Batches:
         order = epoch_order(len(self.inputs), self.seed, self.epoch) if self.shuffle else None
         self.epoch += 1
         for part in self._parts():
-            rows = part if order is None else order[part]
-            yield from_numpy(self.inputs[rows]), from_numpy(self.targets[rows])
+            if order is None:
+                inputs, targets = self.inputs[part], self.targets[part]
+            else:
+                inputs, targets = self.inputs.take(order[part], axis=0), self.targets.take(order[part], axis=0)
+            yield from_numpy(inputs), from_numpy(targets)
 
 # %% modules/08_training/training_dev.py #training-average
 class Average:
@@ -284,9 +287,10 @@ def accumulate_gradients(model: Module, loss: Loss, group: Sequence[Batch]) -> l
         For each batch what the model gave, and its own loss.
 
     EXAMPLE:
-    >>> model = Sequential(Linear(1, 1)); x, y = Tensor([[1.0]]), Tensor([[3.0]])
-    >>> [round(value, 4) for _, value in accumulate_gradients(model, lambda out, y: (y * y).sum() + 0 * out.sum(), [(x, y)])]
-    [9.0]
+    >>> line = Linear(1, 1); line.weight.data[...] = 2.0; line.bias.data[...] = 0.0
+    >>> group = [(Tensor([[1.0]]), Tensor([[0.0]])), (Tensor([[3.0]]), Tensor([[0.0]]))]
+    >>> [value for _, value in accumulate_gradients(line, mse_loss, group)]
+    [4.0, 36.0]
     """
     samples = sum(len(targets) for _, targets in group)
     results = []
@@ -330,7 +334,7 @@ CAUSES = {
         "the slope of log, sqrt or a division at zero; an exponential of a large number (take losses that start from "
         "logits); inputs that are not scaled"
     ),
-    "": "an overflow between the model and the loss: inputs that are not scaled, log of zero, targets that are no numbers",
+    "": "an overflow between model and loss: inputs that are not scaled, log of zero, targets that are no numbers",
 }
 
 
@@ -613,7 +617,7 @@ def skipping(loader: Iterable[Batch], count: int) -> Iterator[Batch]:
     return iterator
 
 
-def told(loader: Iterable[Batch], epoch: int) -> Iterable[Batch]:
+def at_epoch(loader: Iterable[Batch], epoch: int) -> Iterable[Batch]:
     """``loader``; if it has ``set_epoch``, then it was told that ``epoch`` is coming."""
     if hasattr(loader, "set_epoch"):
         loader.set_epoch(epoch)
@@ -653,9 +657,9 @@ class Trainer:
     epochs, batches
         How many epochs ``fit`` shall reach, and how many batches an epoch has (None if the loader has no length).
     history
-        A list for each of "loss", the metrics, "lr" (the rate of the epoch's last step), and "val_loss" and so on if there
-        are validation data: one number an epoch. Losses and metrics of training are means over the epoch, taken while
-        the weights changed and in training mode.
+        A list for each of "loss", the metrics, "lr" (the rate of the epoch's last step), and "val_loss" and so on if
+        there are validation data: one number an epoch. Losses and metrics of training are means over the epoch, taken
+        while the weights changed and in training mode.
     should_stop
         Set by a callback to end training after the epoch that runs; it stays until somebody sets it to False.
 
@@ -742,7 +746,7 @@ class Trainer:
     def train_epoch(self, loader: Iterable[Batch]) -> None:
         """The steps of an epoch, or the rest of one that was begun."""
         self.notify("on_epoch_start")
-        for group in grouped(skipping(told(loader, self.epoch), self.batch), self.accumulate):
+        for group in grouped(skipping(at_epoch(loader, self.epoch), self.batch), self.accumulate):
             self.train_step(group)
             self.batch += len(group)
             self.notify("on_batch_end")
@@ -779,7 +783,7 @@ class Trainer:
         """Evaluate, write the history and begin a new epoch."""
         values = self.averages_so_far()
         if validation is not None:
-            measured = self.evaluate(told(validation, self.epoch))
+            measured = self.evaluate(at_epoch(validation, self.epoch))
             values |= {f"val_{name}": value for name, value in measured.items()}
         append_values(self.history, values)
         if self.scheduler is not None and self.scheduler_interval == "epoch":
@@ -873,7 +877,11 @@ class Trainer:
             raise ValueError(f"the state does not fit this trainer: {problem}") from error
 
     def resume(self, path: str | os.PathLike[str]) -> None:
-        """Go on from the checkpoint at ``path``; see ``load_checkpoint``."""
+        """Go on from the checkpoint at ``path``; see ``load_checkpoint``.
+
+        What follows is the same to the bit on the same machine, with the same NumPy and as many threads: sums in
+        another order are rounded in another way.
+        """
         load_checkpoint(path, self)
 
     def _load(self, state: Mapping[str, Any]) -> None:
