@@ -670,9 +670,10 @@ def evaluating(model: Module) -> Iterator[None]:
     """
     ### BEGIN SOLUTION
     modes = [(module, module.training) for _, module in model.named_modules()]
+    without_notes = no_grad()
     model.eval()
     try:
-        with no_grad():
+        with without_notes:
             yield
     finally:
         for module, mode in modes:
@@ -1919,7 +1920,7 @@ def test_trainer():
     close(trainer.predict(np.array([1.0, 2.0, 3.0]), batch_size=2), [2, 4, 6], dtype=np.float32)
     with raises(ValueError, "evaluate", "nothing"):
         trainer.evaluate([])
-    with raises(TypeError):
+    with raises(TypeError, "NoneType"):
         trainer.evaluate([pair(1), (Tensor([1.0]), None)])
     assert line.training is True, "after an error too"
     ### BEGIN HIDDEN TESTS
@@ -1976,8 +1977,8 @@ def test_fit():
     assert (trainer.epoch, trainer.batch, trainer.step) == (drawn_epochs, 0, 2 * drawn_epochs)
     halves = []
     line, trainer = line_trainer()
-    for _ in range(2):
-        trainer.fit([(Tensor(values[:, 0]), Tensor(values[:, 1]))], epochs=len(halves) + 1)
+    for goal in (1, 2):
+        trainer.fit([(Tensor(values[:, 0]), Tensor(values[:, 1]))], epochs=goal)
         halves.append(float(line.w.data[0]))
     close(halves, -0.1 * values[:, 0].mean() * np.array([1, 2]), rtol=1e-4)
     ### END HIDDEN TESTS
@@ -2344,9 +2345,9 @@ def write_checkpoint(path: str | os.PathLike[str], state: Any) -> None:
     ### BEGIN SOLUTION
     manifest = {"format": FORMAT, "version": VERSION, "state": pack(state, arrays, "state")}
     as_bytes = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez(buffer, manifest=as_bytes, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    whole_file = io.BytesIO()
+    np.savez(whole_file, manifest=as_bytes, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, whole_file.getvalue())
     ### END SOLUTION
 
 

@@ -18,8 +18,9 @@ from .tensor import Array, Tensor
 # %% auto #0
 __all__ = ['Group', 'clip_grad_norm_', 'check_parameter', 'parameter_list', 'check_options', 'parameter_groups', 'Optimizer',
            'momentum_direction', 'SGD', 'adam_update', 'Adam', 'AdamW', 'total_norm', 'clip_grad_norm',
-           'parameters_in_order', 'differences', 'misfits', 'optimizer_state', 'load_optimizer_state', 'LRScheduler',
-           'StepLR', 'anneal', 'CosineWarmupLR', 'through_corners', 'OneCycleLR', 'one_for_each']
+           'parameters_in_order', 'differences', 'misfits', 'optimizer_state', 'load_optimizer_state', 'groups_to_plan',
+           'LRScheduler', 'StepLR', 'anneal', 'CosineWarmupLR', 'through_corners', 'OneCycleLR', 'cycle_length',
+           'one_for_each']
 
 # %% modules/07_optimizers/optimizers_dev.py #optimizers-parameters
 def check_parameter(place: str, parameter: Any) -> None:
@@ -84,7 +85,10 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "dampening": ("a number", lambda dampening: abs(dampening) < math.inf),
     "weight_decay": ("a number, 0 or greater", lambda decay: 0 <= decay < math.inf),
     "eps": ("a number, 0 or greater", lambda eps: 0 <= eps < math.inf),
-    "betas": ("two numbers from 0 up to, not including, 1", lambda betas: all(0 <= b < 1 for b in betas) and len(betas) == 2),
+    "betas": (
+        "two numbers from 0 up to, not including, 1",
+        lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+    ),
 }
 
 
@@ -254,7 +258,7 @@ def momentum_direction(
     nesterov
         The direction is ``gradient + momentum * buffer`` instead of the buffer itself.
 
-    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", as PyTorch has it.
+    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
 
     EXAMPLE:
     >>> state = {}
@@ -536,7 +540,7 @@ def misfits(optimizer: Optimizer, state: Mapping[str, Any]) -> Iterator[str]:
         yield from differences(f"group {place}", {*ours} - {"initial_lr"}, {*theirs} - {"initial_lr"})
     parameters = parameters_in_order(optimizer)
     for position, entry in state["state"].items():
-        if not 0 <= int(position) < len(parameters):
+        if not str(position).isdigit() or int(position) >= len(parameters):
             yield f"state {position}: there are {len(parameters)} parameters"
             continue
         yield from differences(f"state {position}", optimizer.array_names + optimizer.number_names, entry)
@@ -591,7 +595,8 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
     >>> load_optimizer_state(a, optimizer_state(b)); a.param_groups[0]["lr"]
     0.2
     """
-    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
+    is_state = isinstance(state, Mapping) and {"state", "param_groups"} <= set(state)
+    if not is_state or not all("params" in group for group in state["param_groups"]):
         raise TypeError('load_state_dict: expected what state_dict gives, a dictionary with "state" and "param_groups"')
     problems = list(misfits(optimizer, state))
     if problems:
@@ -609,6 +614,13 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
                 group[name] = tuple(value) if isinstance(group.get(name), tuple) else value
 
 # %% modules/07_optimizers/optimizers_dev.py #optimizers-step-lr
+def groups_to_plan(owner: str, optimizer: Any) -> list[Group]:
+    """The groups of ``optimizer``; TypeError in the name of ``owner`` if it is no Optimizer."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{owner}: expected an Optimizer, got {type(optimizer).__name__}")
+    return optimizer.param_groups
+
+
 class LRScheduler:
     """Sets the rate of every group of an optimizer; a subclass says in ``get_lr`` to what.
 
@@ -637,15 +649,14 @@ class LRScheduler:
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         owner = type(self).__name__
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{owner}: expected an Optimizer, got {type(optimizer).__name__}")
-        for place, group in enumerate(optimizer.param_groups):
+        groups = groups_to_plan(owner, optimizer)
+        for place, group in enumerate(groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
                 raise KeyError(f"{owner}: group {place} has no initial_lr, which last_epoch={last_epoch} needs")
         self.optimizer = optimizer
-        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
+        self.base_lrs: list[float] = [group["initial_lr"] for group in groups]
         self.last_epoch = last_epoch
         self.step()
 
@@ -660,6 +671,9 @@ class LRScheduler:
 
     def set_rates(self) -> None:
         """Set the rate of each group to what it is at ``last_epoch``."""
+        made_for, now = len(self.base_lrs), len(self.optimizer.param_groups)
+        if made_for != now:
+            raise RuntimeError(f"{type(self).__name__} was made for {made_for} groups, the optimizer has {now} now")
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = lr
 
@@ -760,8 +774,8 @@ class CosineWarmupLR(LRScheduler):
     ValueError
         If not 0 <= warmup_steps < total_steps, or if ``min_lr`` is negative.
 
-    Source: Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", for the cosine; Goyal et al.
-    2017, "Accurate, large minibatch SGD", for the warm-up.
+    Source: Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", for the cosine; Goyal et
+    al. 2017, "Accurate, large minibatch SGD", for the warm-up.
 
     EXAMPLE:
     >>> CosineWarmupLR(SGD([Parameter([1.0])], lr=0.8), warmup_steps=3, total_steps=10).get_lr()
@@ -803,7 +817,7 @@ def through_corners(corners: Sequence[tuple[float, float]], t: float, strategy: 
 
 
 class OneCycleLR(LRScheduler):
-    """One cycle: up from ``max_lr / div_factor`` to ``max_lr``, and down to a ``final_div_factor``-th of the first rate.
+    """One cycle: from ``max_lr / div_factor`` up to ``max_lr``, and down to the first rate over ``final_div_factor``.
 
     With ``cycle_momentum``, the momentum (for Adam, the first of ``betas``) goes from ``max_momentum`` down to
     ``base_momentum`` while the rate goes up, and back.
@@ -849,21 +863,16 @@ class OneCycleLR(LRScheduler):
         three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
-        if total_steps is None:
-            if epochs is None or steps_per_epoch is None:
-                raise ValueError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
-            total_steps = epochs * steps_per_epoch
-        if total_steps < 1:
-            raise ValueError(f"OneCycleLR: the cycle should have at least 1 step, got {total_steps}")
+        groups = groups_to_plan("OneCycleLR", optimizer)
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: pct_start should be from 0 to 1, got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"OneCycleLR: anneal_strategy should be 'cos' or 'linear', got {anneal_strategy!r}")
         if cycle_momentum and not {"momentum", "betas"} & set(optimizer.defaults):
             raise ValueError(f"OneCycleLR: {type(optimizer).__name__} has no momentum; set cycle_momentum=False")
-        self.total_steps, self.pct_start, self.anneal_strategy = total_steps, pct_start, anneal_strategy
+        self.total_steps = cycle_length(total_steps, epochs, steps_per_epoch)
+        self.pct_start, self.anneal_strategy = pct_start, anneal_strategy
         self.cycle_momentum, self.three_phase = cycle_momentum, three_phase
-        groups = optimizer.param_groups
         self.max_lrs = one_for_each("max_lr", max_lr, len(groups))
         self.min_lrs = [highest / div_factor / final_div_factor for highest in self.max_lrs]
         self.base_momentums = one_for_each("base_momentum", base_momentum, len(groups))
@@ -898,6 +907,17 @@ class OneCycleLR(LRScheduler):
                     group["betas"] = (momentum, *group["betas"][1:])
                 else:
                     group["momentum"] = momentum
+
+
+def cycle_length(total_steps: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:
+    """How many steps a cycle has; ValueError if it is not said, or less than 1."""
+    if total_steps is None:
+        if epochs is None or steps_per_epoch is None:
+            raise ValueError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
+        total_steps = epochs * steps_per_epoch
+    if total_steps < 1:
+        raise ValueError(f"OneCycleLR: the cycle should have at least 1 step, got {total_steps}")
+    return total_steps
 
 
 def one_for_each(name: str, value: float | Sequence[float], count: int) -> list[float]:
