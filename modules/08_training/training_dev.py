@@ -2137,17 +2137,17 @@ print(f"after epoch {carried_on.epoch}: {carried_on.evaluate(validation)}")
 
 # %% nbgrader={"grade": false, "grade_id": "training-pack", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-def pack(value: Any, arrays: dict[str, Array], path: str) -> Any:
-    """``value`` as what JSON can hold; the arrays in it are put into ``arrays``, and their names stand in their places.
+def pack(tree: Any, arrays: dict[str, Array], path: str) -> Any:
+    """``tree`` as what JSON can hold; the arrays in it are put into ``arrays``, and their names stand in their places.
 
     Parameters
     ----------
-    value
+    tree
         None, a bool, number or text, an array, or a list, tuple or dictionary of such; keys are text or whole numbers.
     arrays
         Filled here: an array for each name.
     path
-        Where ``value`` stands in the whole, such as "state/model/0.weight"; it is the name of an array.
+        Where ``tree`` stands in the whole, such as "state/model/0.weight"; it is the name of an array.
 
     Raises
     ------
@@ -2171,25 +2171,25 @@ def pack(value: Any, arrays: dict[str, Array], path: str) -> Any:
 
     HINT: np.float64 is a kind of Python float, so ask for np.generic before you ask for float.
     """
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "biufc":
-        raise TypeError(f"checkpoint: {path} has dtype {value.dtype}; only numbers and booleans can be saved")
-    if isinstance(value, dict) and not all(isinstance(key, str | int) for key in value):
+    if isinstance(tree, np.ndarray | np.generic) and tree.dtype.kind not in "biufc":
+        raise TypeError(f"checkpoint: {path} has dtype {tree.dtype}; only numbers and booleans can be saved")
+    if isinstance(tree, dict) and not all(isinstance(key, str | int) for key in tree):
         raise TypeError(f"checkpoint: {path} has a key that is neither text nor a whole number")
     while path in arrays:  # {"a/b": ...} and {"a": {"b": ...}} meet here
         path += "'"
     ### BEGIN SOLUTION
-    if isinstance(value, np.ndarray | np.generic):
-        arrays[path] = np.asarray(value)
-        return {"array" if isinstance(value, np.ndarray) else "scalar": path}
-    if isinstance(value, dict):
-        return {"dict": [[key, pack(held, arrays, f"{path}/{key}")] for key, held in value.items()]}
-    if isinstance(value, tuple | list):
-        items = [pack(held, arrays, f"{path}/{place}") for place, held in enumerate(value)]
-        return {"tuple" if isinstance(value, tuple) else "list": items}
-    if value is None or isinstance(value, str | int | float):
-        return value
+    if isinstance(tree, np.ndarray | np.generic):
+        arrays[path] = np.asarray(tree)
+        return {"array" if isinstance(tree, np.ndarray) else "scalar": path}
+    if isinstance(tree, dict):
+        return {"dict": [[key, pack(held, arrays, f"{path}/{key}")] for key, held in tree.items()]}
+    if isinstance(tree, tuple | list):
+        items = [pack(held, arrays, f"{path}/{place}") for place, held in enumerate(tree)]
+        return {"tuple" if isinstance(tree, tuple) else "list": items}
+    if tree is None or isinstance(tree, str | int | float):
+        return tree
     ### END SOLUTION
-    raise TypeError(f"checkpoint: {path} is a {type(value).__name__}, which cannot be saved as numbers and text")
+    raise TypeError(f"checkpoint: {path} is a {type(tree).__name__}, which cannot be saved as numbers and text")
 
 
 def unpack(packed: Any, arrays: Mapping[str, Array]) -> Any:

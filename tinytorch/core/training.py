@@ -258,9 +258,10 @@ def evaluating(model: Module) -> Iterator[None]:
     False
     """
     modes = [(module, module.training) for _, module in model.named_modules()]
+    without_notes = no_grad()
     model.eval()
     try:
-        with no_grad():
+        with without_notes:
             yield
     finally:
         for module, mode in modes:
@@ -931,17 +932,17 @@ def plot_history(history: Mapping[str, Sequence[float]]) -> Any:
     return figure
 
 # %% modules/08_training/training_dev.py #training-pack
-def pack(value: Any, arrays: dict[str, Array], path: str) -> Any:
-    """``value`` as what JSON can hold; the arrays in it are put into ``arrays``, and their names stand in their places.
+def pack(tree: Any, arrays: dict[str, Array], path: str) -> Any:
+    """``tree`` as what JSON can hold; the arrays in it are put into ``arrays``, and their names stand in their places.
 
     Parameters
     ----------
-    value
+    tree
         None, a bool, number or text, an array, or a list, tuple or dictionary of such; keys are text or whole numbers.
     arrays
         Filled here: an array for each name.
     path
-        Where ``value`` stands in the whole, such as "state/model/0.weight"; it is the name of an array.
+        Where ``tree`` stands in the whole, such as "state/model/0.weight"; it is the name of an array.
 
     Raises
     ------
@@ -953,23 +954,23 @@ def pack(value: Any, arrays: dict[str, Array], path: str) -> Any:
     >>> pack({"w": np.ones(2), "betas": (0.9, 0.99)}, found, "state"), list(found)
     ({'dict': [['w', {'array': 'state/w'}], ['betas', {'tuple': [0.9, 0.99]}]]}, ['state/w'])
     """
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "biufc":
-        raise TypeError(f"checkpoint: {path} has dtype {value.dtype}; only numbers and booleans can be saved")
-    if isinstance(value, dict) and not all(isinstance(key, str | int) for key in value):
+    if isinstance(tree, np.ndarray | np.generic) and tree.dtype.kind not in "biufc":
+        raise TypeError(f"checkpoint: {path} has dtype {tree.dtype}; only numbers and booleans can be saved")
+    if isinstance(tree, dict) and not all(isinstance(key, str | int) for key in tree):
         raise TypeError(f"checkpoint: {path} has a key that is neither text nor a whole number")
     while path in arrays:  # {"a/b": ...} and {"a": {"b": ...}} meet here
         path += "'"
-    if isinstance(value, np.ndarray | np.generic):
-        arrays[path] = np.asarray(value)
-        return {"array" if isinstance(value, np.ndarray) else "scalar": path}
-    if isinstance(value, dict):
-        return {"dict": [[key, pack(held, arrays, f"{path}/{key}")] for key, held in value.items()]}
-    if isinstance(value, tuple | list):
-        items = [pack(held, arrays, f"{path}/{place}") for place, held in enumerate(value)]
-        return {"tuple" if isinstance(value, tuple) else "list": items}
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise TypeError(f"checkpoint: {path} is a {type(value).__name__}, which cannot be saved as numbers and text")
+    if isinstance(tree, np.ndarray | np.generic):
+        arrays[path] = np.asarray(tree)
+        return {"array" if isinstance(tree, np.ndarray) else "scalar": path}
+    if isinstance(tree, dict):
+        return {"dict": [[key, pack(held, arrays, f"{path}/{key}")] for key, held in tree.items()]}
+    if isinstance(tree, tuple | list):
+        items = [pack(held, arrays, f"{path}/{place}") for place, held in enumerate(tree)]
+        return {"tuple" if isinstance(tree, tuple) else "list": items}
+    if tree is None or isinstance(tree, str | int | float):
+        return tree
+    raise TypeError(f"checkpoint: {path} is a {type(tree).__name__}, which cannot be saved as numbers and text")
 
 
 def unpack(packed: Any, arrays: Mapping[str, Array]) -> Any:
@@ -1014,9 +1015,9 @@ def write_checkpoint(path: str | os.PathLike[str], state: Any) -> None:
     arrays: dict[str, Array] = {}
     manifest = {"format": FORMAT, "version": VERSION, "state": pack(state, arrays, "state")}
     as_bytes = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez(buffer, manifest=as_bytes, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    whole_file = io.BytesIO()
+    np.savez(whole_file, manifest=as_bytes, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, whole_file.getvalue())
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
