@@ -30,7 +30,7 @@
 # They run, and they learn. Every line has a way of going wrong that shows no error:
 #
 # - `batches` come in the same order in each epoch, or in another order after a restart;
-# - `print(loss)` shows the last batch, not the epoch; and so do most averages, as you will measure;
+# - `print(loss)` shows the last batch, not the epoch; and the usual average over the batches is wrong, too;
 # - somebody asks for the validation loss in the middle, with dropout still on;
 # - the loss becomes NaN at three in the morning, and the loop goes on until nine;
 # - at nine, the power fails, and the weights of the night were in memory.
@@ -88,8 +88,8 @@ from tinytorch.core.setup import measure
 from tinytorch.core.tensor import manual_seed
 
 # %% [markdown]
-# The data of this module are real: 1,797 digits that 13 people wrote, 8 x 8 pixels each, with values from 0 to 16. 1,437
-# of them are for training, 360 are kept apart.
+# The data of this module are real: 1,797 digits that 13 people wrote, 8 x 8 pixels each, with values from 0 to 16.
+# 1,437 of them are for training, 360 are kept apart.
 
 # %%
 from tito import data
@@ -110,14 +110,15 @@ train_images.shape, test_images.shape
 # ## 1. The order of an epoch
 #
 # An epoch is one walk through the data, in batches, in a new random order each time. The obvious way is to keep a
-# generator of random numbers and shuffle with it at every epoch. Then the order of epoch 12 depends on all that was drawn
-# in epochs 0 to 11, and a program that is started again at epoch 12 trains in an order that nobody has seen before.
+# generator of random numbers and shuffle with it at every epoch. Then the order of epoch 12 depends on all that was
+# drawn in epochs 0 to 11, and a program that is started again at epoch 12 trains in an order that nobody has seen
+# before.
 #
 # So let the order be a *function*: of a seed, and of the number of the epoch, and of nothing else. NumPy's
 # `default_rng` takes a list of whole numbers as its seed and mixes them well.
 #
-# Predict: with `default_rng(seed + epoch)` in its place, what would be wrong about running the experiment with the seeds
-# 0, 1 and 2, to see how much the results differ by chance?
+# Predict: with `default_rng(seed + epoch)` in its place, what would be wrong about running the experiment with the
+# seeds 0, 1 and 2, to see how much the results differ by chance?
 #
 # ### Exercise: `epoch_order` and `batch_slices`
 
@@ -265,8 +266,11 @@ class Batches:
         order = epoch_order(len(self.inputs), self.seed, self.epoch) if self.shuffle else None
         self.epoch += 1
         for part in self._parts():
-            rows = part if order is None else order[part]
-            yield from_numpy(self.inputs[rows]), from_numpy(self.targets[rows])
+            if order is None:
+                inputs, targets = self.inputs[part], self.targets[part]
+            else:
+                inputs, targets = self.inputs.take(order[part], axis=0), self.targets.take(order[part], axis=0)
+            yield from_numpy(inputs), from_numpy(targets)
 
 # %%
 loader = Batches(train_images, train_labels, batch_size=64, shuffle=True)
@@ -417,7 +421,7 @@ def top_k_accuracy(logits: Any, targets: Any, k: int = 5) -> float:
     TODO: Count, for each answer, the classes that are *not* smaller than the target.
 
     APPROACH:
-    1. `own`: the logit of each target, with a last axis of length 1, by `np.take_along_axis(scores, ids[..., None], -1)`.
+    1. `own`: the logit of each target, with a last axis of length 1. `np.take_along_axis` picks it by `ids[..., None]`.
     2. Count along the last axis where `scores < own` does not hold; the target itself is among those.
     3. The share of answers for which the count is at most k, as a Python float.
 
@@ -611,11 +615,12 @@ def confusion_by_loop(predictions, targets, classes):
 
 answers, facts = np.random.default_rng(0).integers(0, 10, size=(2, 100_000))
 loop, counted = measure(confusion_by_loop, answers, facts, 10, repeats=3), measure(confusion_matrix, answers, facts, 10)
-print(f"loop {loop.median_s * 1e3:.1f} ms, bincount {counted.median_s * 1e3:.2f} ms: {loop.median_s / counted.median_s:.0f}x")
+ratio = loop.median_s / counted.median_s
+print(f"loop {loop.median_s * 1e3:.1f} ms, bincount {counted.median_s * 1e3:.2f} ms: {ratio:.0f}x")
 
 # %% [markdown]
-# Counts of a table add up over batches; F1 does not average, no more than the means did. Predict over 20 classes, evenly
-# drawn, in batches of 32: is the mean F1 of the batches too low, or too high?
+# Counts of a table add up over batches; F1 does not average, no more than the means did. Predict over 20 classes,
+# evenly drawn, in batches of 32: is the mean F1 of the batches too low, or too high?
 
 # %%
 rng = np.random.default_rng(0)
@@ -633,10 +638,10 @@ print(f"F1, the mean of all classes: {whole:.3f} of the whole, {np.mean(by_batch
 #
 # ## 4. In use, and back
 #
-# Whoever asks for a validation loss in the middle of training has to switch the model to evaluation mode, record nothing,
-# and afterwards put back what was. Each of the three is forgotten regularly, and the third in a way that deserves a
-# thought. People write `model.eval()`, then `model.train()`. But a part may have been in evaluation mode all along:
-# frozen layers, whose dropout is off on purpose. `train()` wakes them.
+# Whoever asks for a validation loss in the middle of training has to switch the model to evaluation mode, record
+# nothing, and afterwards put back what was. Each of the three is forgotten regularly, and the third in a way that
+# deserves a thought. People write `model.eval()`, then `model.train()`. But a part may have been in evaluation mode all
+# along: frozen layers, whose dropout is off on purpose. `train()` wakes them.
 #
 # And if there is an error in between, say a bad label in the last batch? In a notebook one corrects it and trains on,
 # with dropout off for the rest of the day.
@@ -665,9 +670,10 @@ def evaluating(model: Module) -> Iterator[None]:
     """
     ### BEGIN SOLUTION
     modes = [(module, module.training) for _, module in model.named_modules()]
+    without_notes = no_grad()
     model.eval()
     try:
-        with no_grad():
+        with without_notes:
             yield
     finally:
         for module, mode in modes:
@@ -712,8 +718,8 @@ def test_evaluating():
 test_evaluating()
 
 # %% [markdown]
-# What does it matter? Train a small network with dropout for a minute's worth of epochs, by the loop of the beginning,
-# and ask for the loss on the test digits with and without. Predict the two ratios: of the losses, and of the memory.
+# What does it matter? Train a small network with dropout for ten epochs, by the loop of the beginning, and ask for the
+# loss on the test digits with and without. Predict the two ratios: of the losses, and of the memory.
 
 # %%
 def digit_model(dropout=0.5):
@@ -746,14 +752,14 @@ for label, function in {"as it stands": test_loss, "evaluating": proper_test_los
     print(f"{label:14} loss {loss:.3f}, accuracy {share:.1%}, {cost.peak_bytes / 1e3:.0f} kB")
 
 # %% [markdown]
-# Measured here: a loss of 0.276 as it stands and 0.190 when it is evaluated, one and a half times as much, and 93.3 % of
-# the answers right instead of 96.7 %. Nothing says which of the two is on the screen. The notes of autograd, which nobody
-# reads, made up 0.7 of the 1.2 MB.
+# Measured here: a loss of 0.276 as it stands and 0.190 when it is evaluated, one and a half times as much, and 93.3 %
+# of the answers right instead of 96.7 %. Nothing says which of the two is on the screen. The notes of autograd, which
+# nobody reads, made up 0.7 of the 1.2 MB.
 #
 # ## 5. One step
 #
-# A step of the optimizer wants the gradient of a whole batch. If the batch does not fit into memory, take it in parts: as
-# gradients add up from one `backward` to the next, the parts can come one after the other, and only one part's
+# A step of the optimizer wants the gradient of a whole batch. If the batch does not fit into memory, take it in parts:
+# as gradients add up from one `backward` to the next, the parts can come one after the other, and only one part's
 # activations exist at a time. This is **gradient accumulation**.
 #
 # ```
@@ -764,8 +770,8 @@ for label, function in {"as it stands": test_loss, "evaluating": proper_test_los
 # Most programs divide each part's loss by 4. Predict: for parts of 16, 16 and 5 samples (the end of an epoch), what do
 # a sample of the first part and one of the last count in the gradient then? And if fewer than 4 parts are left?
 #
-# A part's loss is a mean over its own samples. For the mean over all of them, each part has to count by its share of the
-# samples: `len(targets)` of the part over the sum of all. Multiplying a loss by a number multiplies all gradients;
+# A part's loss is a mean over its own samples. For the mean over all of them, each part has to count by its share of
+# the samples: `len(targets)` of the part over the sum of all. Multiplying a loss by a number multiplies all gradients;
 # `loss.backward(share)` does just that, without a node for it.
 #
 # ### Exercise: `accumulate_gradients`
@@ -799,9 +805,10 @@ def accumulate_gradients(model: Module, loss: Loss, group: Sequence[Batch]) -> l
     3. Collect (outputs, the loss as a Python number) in a list.
 
     EXAMPLE:
-    >>> model = Sequential(Linear(1, 1)); x, y = Tensor([[1.0]]), Tensor([[3.0]])
-    >>> [round(value, 4) for _, value in accumulate_gradients(model, lambda out, y: (y * y).sum() + 0 * out.sum(), [(x, y)])]
-    [9.0]
+    >>> line = Linear(1, 1); line.weight.data[...] = 2.0; line.bias.data[...] = 0.0
+    >>> group = [(Tensor([[1.0]]), Tensor([[0.0]])), (Tensor([[3.0]]), Tensor([[0.0]]))]
+    >>> [value for _, value in accumulate_gradients(line, mse_loss, group)]
+    [4.0, 36.0]
 
     HINT: Backward belongs into the loop. After it the notes are gone, so at no time do those of two batches exist.
     """
@@ -879,18 +886,20 @@ for label, share in {
     print(f"{label:24} off by {off:.1e} of the gradient's length")
 
 # %% [markdown]
-# By share of samples, the parts give the gradient of the whole, but for the last digit of float32. Divided by 3, or by 4 as
-# always, half of the gradient is something else (0.48 and 0.49 of its length, measured): the five samples of the last part
-# count more than three times as much as the others, and which classes these five happen to show decides where the
-# step goes. With batches of equal size all three agree, so nobody notices until the end of the epoch.
+# By share of samples, the parts give the gradient of the whole, but for the last digit of float32. Divided by 3, or by
+# 4 as always, half of the gradient is something else (0.48 and 0.49 of its length, measured): the five samples of the
+# last part count more than three times as much as the others, and which classes these five happen to show decides where
+# the step goes. As long as all parts are of equal size, dividing by their number is right, so nobody notices until the
+# end of the epoch.
 #
 # ## 6. When numbers break
 #
 # NaN is contagious: what it touches becomes NaN. One infinite gradient makes infinite weights, and in the next step the
-# loss is NaN, and everything after it. No error is shown, since for NumPy all this is arithmetic.
+# loss is NaN, and everything after it. For NumPy all this is arithmetic: it warns, once, and goes on.
 #
-# It has a good side: the loss is a single number through which all of it passes, so looking at that number is enough,
-# and costs nothing. Only when it is not finite, somebody has to look for the place, and then time does not matter.
+# It has a good side: the loss is a single number through which nearly all of it passes, so it is enough to look at that
+# number, and that costs nothing. Only when it is not finite, somebody has to look for the place; then time does not
+# matter.
 #
 # ### Exercise: `first_not_finite`
 
@@ -970,7 +979,7 @@ CAUSES = {
         "the slope of log, sqrt or a division at zero; an exponential of a large number (take losses that start from "
         "logits); inputs that are not scaled"
     ),
-    "": "an overflow between the model and the loss: inputs that are not scaled, log of zero, targets that are no numbers",
+    "": "an overflow between model and loss: inputs that are not scaled, log of zero, targets that are no numbers",
 }
 
 
@@ -990,9 +999,9 @@ def why_not_finite(model: Module, inputs: Iterable[Any]) -> str:
 # %% [markdown]
 # ## 7. When to stop
 #
-# Trained for long enough, a network learns its training data by heart: the training loss goes on falling, the validation
-# loss turns and rises. **Early stopping** waits for that: if the validation loss has not improved for `patience` epochs in
-# a row, training ends, and the weights of the best epoch come back.
+# Trained for long enough, a network learns its training data by heart: the training loss goes on falling, the
+# validation loss turns and rises. **Early stopping** waits for that: if the validation loss has not improved for
+# `patience` epochs in a row, training ends, and the weights of the best epoch come back.
 #
 # Who watches while the loop runs? The loop cannot know everything that people want done at the end of an epoch. So it
 # calls hooks, and whoever wants something is a **callback**:
@@ -1300,8 +1309,8 @@ def progress_line(
     TODO: Collect the parts of the line in a list, and join them with two spaces.
 
     APPROACH:
-    1. The title. Then, if there is a total, the bar `[####....] 2/4`, in which `bar * done // total` places are `#`, and
-       without a bar `2/4` alone; if there is no total, `2 batches`.
+    1. The title. Then, if there is a total, the bar `[####....] 2/4`, in which `bar * done // total` places are `#`;
+       without a bar `2/4` alone. If there is no total, `2 batches`.
     2. Each value as `name 0.1235`, in the format `.4g`.
     3. If the rate is not 0: the rate, in the format `.4g`, and `batches/s`.
     4. If besides there is a total, and not all is done: the clock for what is left, and `left`.
@@ -1458,10 +1467,10 @@ class ProgressBar(Callback):
 #   started again says the same and does the rest.
 # - A group is taken from the loader as a whole before it is used. So the last one, which may hold fewer batches, knows
 #   its size, and no sample counts too much or too little.
-# - Callbacks decide, the trainer saves: `save_after_hooks` notes a path, and the file is written once all callbacks have
-#   done their work, so that it holds the state of each of them *after* the epoch.
-# - A scheduler moves once an optimizer step, as warm-up and cosine expect. One that counts in epochs, such as `StepLR` as
-#   most people use it, is given with `scheduler_interval="epoch"`.
+# - Callbacks decide, the trainer saves: `save_after_hooks` notes a path, and the file is written once all callbacks
+#   have done their work, so that it holds the state of each of them *after* the epoch.
+# - A scheduler moves once an optimizer step, as warm-up and cosine expect. One that counts in epochs, such as `StepLR`
+#   as most people use it, is given with `scheduler_interval="epoch"`.
 
 # %%
 #| export
@@ -1482,7 +1491,7 @@ def skipping(loader: Iterable[Batch], count: int) -> Iterator[Batch]:
     return iterator
 
 
-def told(loader: Iterable[Batch], epoch: int) -> Iterable[Batch]:
+def at_epoch(loader: Iterable[Batch], epoch: int) -> Iterable[Batch]:
     """``loader``; if it has ``set_epoch``, then it was told that ``epoch`` is coming."""
     if hasattr(loader, "set_epoch"):
         loader.set_epoch(epoch)
@@ -1526,9 +1535,9 @@ class Trainer:
     epochs, batches
         How many epochs ``fit`` shall reach, and how many batches an epoch has (None if the loader has no length).
     history
-        A list for each of "loss", the metrics, "lr" (the rate of the epoch's last step), and "val_loss" and so on if there
-        are validation data: one number an epoch. Losses and metrics of training are means over the epoch, taken while
-        the weights changed and in training mode.
+        A list for each of "loss", the metrics, "lr" (the rate of the epoch's last step), and "val_loss" and so on if
+        there are validation data: one number an epoch. Losses and metrics of training are means over the epoch, taken
+        while the weights changed and in training mode.
     should_stop
         Set by a callback to end training after the epoch that runs; it stays until somebody sets it to False.
 
@@ -1628,7 +1637,7 @@ class Trainer:
     def train_epoch(self, loader: Iterable[Batch]) -> None:
         """The steps of an epoch, or the rest of one that was begun."""
         self.notify("on_epoch_start")
-        for group in grouped(skipping(told(loader, self.epoch), self.batch), self.accumulate):
+        for group in grouped(skipping(at_epoch(loader, self.epoch), self.batch), self.accumulate):
             self.train_step(group)
             self.batch += len(group)
             self.notify("on_batch_end")
@@ -1667,7 +1676,7 @@ class Trainer:
         """Evaluate, write the history and begin a new epoch."""
         values = self.averages_so_far()
         if validation is not None:
-            measured = self.evaluate(told(validation, self.epoch))
+            measured = self.evaluate(at_epoch(validation, self.epoch))
             values |= {f"val_{name}": value for name, value in measured.items()}
         append_values(self.history, values)
         if self.scheduler is not None and self.scheduler_interval == "epoch":
@@ -1763,7 +1772,11 @@ class Trainer:
             raise ValueError(f"the state does not fit this trainer: {problem}") from error
 
     def resume(self, path: str | os.PathLike[str]) -> None:
-        """Go on from the checkpoint at ``path``; see ``load_checkpoint``."""
+        """Go on from the checkpoint at ``path``; see ``load_checkpoint``.
+
+        What follows is the same to the bit on the same machine, with the same NumPy and as many threads: sums in
+        another order are rounded in another way.
+        """
         load_checkpoint(path, self)
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -1877,12 +1890,13 @@ def test_trainer():
     line, trainer = line_trainer()
     line.w.grad = Tensor([1000.0])
     trainer.train_step([pair(1, 2, 3)])
-    close(line.w.data, [-0.2], why="the slope of the mean is 2, the learning rate 0.1; gradients from before are zeroed")
+    close(line.w.data, [-0.2], why="a slope of 2, a learning rate of 0.1; gradients from before are zeroed")
     close(trainer.averages_so_far()["loss"], 10.0, why="the loss before the step, in training mode")
     trainer.train_step([pair(6), pair(1, 2)])
     close(line.w.data, [-0.5], why="one step on both batches: each sample counts the same")
     assert trainer.step == 2, f"two optimizer steps: expected step 2, got {trainer.step}"
-    close(trainer.averages_so_far()["loss"], (3 * 10 + (10 - 1.2) + 2 * (10 - 0.3)) / 6, why="watch the group's results")
+    mean = (3 * 10 + (10 - 1.2) + 2 * (10 - 0.3)) / 6
+    close(trainer.averages_so_far()["loss"], mean, why="watch the group's results")
     line, trainer = line_trainer(max_grad_norm=0.5)
     trainer.train_step([pair(3)])
     close(line.w.data, [-0.05], why="watch clips the gradient before update uses it")
@@ -1906,7 +1920,7 @@ def test_trainer():
     close(trainer.predict(np.array([1.0, 2.0, 3.0]), batch_size=2), [2, 4, 6], dtype=np.float32)
     with raises(ValueError, "evaluate", "nothing"):
         trainer.evaluate([])
-    with raises(TypeError):
+    with raises(TypeError, "NoneType"):
         trainer.evaluate([pair(1), (Tensor([1.0]), None)])
     assert line.training is True, "after an error too"
     ### BEGIN HIDDEN TESTS
@@ -1963,8 +1977,8 @@ def test_fit():
     assert (trainer.epoch, trainer.batch, trainer.step) == (drawn_epochs, 0, 2 * drawn_epochs)
     halves = []
     line, trainer = line_trainer()
-    for _ in range(2):
-        trainer.fit([(Tensor(values[:, 0]), Tensor(values[:, 1]))], epochs=len(halves) + 1)
+    for goal in (1, 2):
+        trainer.fit([(Tensor(values[:, 0]), Tensor(values[:, 1]))], epochs=goal)
         halves.append(float(line.w.data[0]))
     close(halves, -0.1 * values[:, 0].mean() * np.array([1, 2]), rtol=1e-4)
     ### END HIDDEN TESTS
@@ -2014,9 +2028,10 @@ plot_history(trainer.fit(loader, epochs=12, validation=validation))
 plt.show()
 
 # %% [markdown]
-# 97.2 % of the test digits are right, after less than a second. And the network does *better* on digits that it has never
-# seen: a loss of 0.13, against 0.21 in training. Nothing is wrong. The training loss is taken with half of the hidden numbers
-# dropped, and over an epoch at whose beginning the weights were worse. To compare like with like, evaluate both:
+# 97.2 % of the test digits are right, after less than a second. And the network does *better* on digits that it has
+# never seen: a loss of 0.13, against 0.21 in training. Nothing is wrong. The training loss is taken with half of the
+# hidden numbers dropped, and over an epoch at whose beginning the weights were worse. To compare like with like,
+# evaluate both:
 
 # %%
 print("training", trainer.evaluate(loader))
@@ -2081,16 +2096,16 @@ print(f"stopped after epoch {stopped.epoch}, weights of {stopper.best_epoch}: {s
 print(f"after epoch {carried_on.epoch}: {carried_on.evaluate(validation)}")
 
 # %% [markdown]
-# Measured: the training loss falls to 0.0004. The test loss has its best epoch at 17 (dotted), 0.279, and rises to 0.351.
-# Yet the accuracy does not fall; it even rises, from 90.6 % to 91.1 %. What grows is the conviction: the network becomes
-# ever more sure of its answers, the wrong ones included, and those are what the loss counts. Early stopping gave up
-# after epoch 32 (dashed) and brought back the weights of epoch 17. It stopped at the best *loss*; whoever wants
+# Measured: the training loss falls to 0.0004. The test loss has its best epoch at 17 (dotted), 0.279, and rises to
+# 0.351. Yet the accuracy does not fall; it even rises, from 90.6 % to 91.1 %. What grows is the conviction: the network
+# becomes ever more sure of its answers, the wrong ones included, and those are what the loss counts. Early stopping
+# gave up after epoch 32 (dashed) and brought back the weights of epoch 17. It stopped at the best *loss*; whoever wants
 # the best accuracy monitors "val_accuracy" with mode "max".
 #
 # ## 11. Killed at hour seven
 #
-# The weights are in memory, and the power fails. A file would have saved them. Predict: what else has to be in that file,
-# so that training goes on as if nothing had happened? Not about as well, but to the same bit?
+# The weights are in memory, and the power fails. A file would have saved them. Predict: what else has to be in that
+# file, so that training goes on as if nothing had happened? Not about as well, but to the same bit?
 #
 # | what | without it |
 # |---|---|
@@ -2101,8 +2116,8 @@ print(f"after epoch {carried_on.epoch}: {carried_on.evaluate(validation)}")
 # | the state of the random generator | dropout throws other dice |
 # | the sums of the epoch that runs, the history, the callbacks' counters | wrong curves, patience begins anew |
 #
-# `Trainer.state_dict` collects all that: dictionaries, lists and tuples, with numbers, text and arrays in them. How does
-# such a tree get into a file?
+# `Trainer.state_dict` collects all that: dictionaries, lists and tuples, with numbers, text and arrays in them. How
+# does such a tree get into a file?
 #
 # Python has an answer, `pickle`, and it is a bad one: to read a pickle is to run whatever program its author has put
 # into it. So we use two formats that hold data and nothing else. Arrays go by name into an `.npz`, which is a zip file
@@ -2122,17 +2137,17 @@ print(f"after epoch {carried_on.epoch}: {carried_on.evaluate(validation)}")
 
 # %% nbgrader={"grade": false, "grade_id": "training-pack", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-def pack(value: Any, arrays: dict[str, Array], path: str) -> Any:
-    """``value`` as what JSON can hold; the arrays in it are put into ``arrays``, and their names stand in their places.
+def pack(tree: Any, arrays: dict[str, Array], path: str) -> Any:
+    """``tree`` as what JSON can hold; the arrays in it are put into ``arrays``, and their names stand in their places.
 
     Parameters
     ----------
-    value
+    tree
         None, a bool, number or text, an array, or a list, tuple or dictionary of such; keys are text or whole numbers.
     arrays
         Filled here: an array for each name.
     path
-        Where ``value`` stands in the whole, such as "state/model/0.weight"; it is the name of an array.
+        Where ``tree`` stands in the whole, such as "state/model/0.weight"; it is the name of an array.
 
     Raises
     ------
@@ -2156,25 +2171,25 @@ def pack(value: Any, arrays: dict[str, Array], path: str) -> Any:
 
     HINT: np.float64 is a kind of Python float, so ask for np.generic before you ask for float.
     """
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "biufc":
-        raise TypeError(f"checkpoint: {path} has dtype {value.dtype}; only numbers and booleans can be saved")
-    if isinstance(value, dict) and not all(isinstance(key, str | int) for key in value):
+    if isinstance(tree, np.ndarray | np.generic) and tree.dtype.kind not in "biufc":
+        raise TypeError(f"checkpoint: {path} has dtype {tree.dtype}; only numbers and booleans can be saved")
+    if isinstance(tree, dict) and not all(isinstance(key, str | int) for key in tree):
         raise TypeError(f"checkpoint: {path} has a key that is neither text nor a whole number")
     while path in arrays:  # {"a/b": ...} and {"a": {"b": ...}} meet here
         path += "'"
     ### BEGIN SOLUTION
-    if isinstance(value, np.ndarray | np.generic):
-        arrays[path] = np.asarray(value)
-        return {"array" if isinstance(value, np.ndarray) else "scalar": path}
-    if isinstance(value, dict):
-        return {"dict": [[key, pack(held, arrays, f"{path}/{key}")] for key, held in value.items()]}
-    if isinstance(value, tuple | list):
-        items = [pack(held, arrays, f"{path}/{place}") for place, held in enumerate(value)]
-        return {"tuple" if isinstance(value, tuple) else "list": items}
-    if value is None or isinstance(value, str | int | float):
-        return value
+    if isinstance(tree, np.ndarray | np.generic):
+        arrays[path] = np.asarray(tree)
+        return {"array" if isinstance(tree, np.ndarray) else "scalar": path}
+    if isinstance(tree, dict):
+        return {"dict": [[key, pack(held, arrays, f"{path}/{key}")] for key, held in tree.items()]}
+    if isinstance(tree, tuple | list):
+        items = [pack(held, arrays, f"{path}/{place}") for place, held in enumerate(tree)]
+        return {"tuple" if isinstance(tree, tuple) else "list": items}
+    if tree is None or isinstance(tree, str | int | float):
+        return tree
     ### END SOLUTION
-    raise TypeError(f"checkpoint: {path} is a {type(value).__name__}, which cannot be saved as numbers and text")
+    raise TypeError(f"checkpoint: {path} is a {type(tree).__name__}, which cannot be saved as numbers and text")
 
 
 def unpack(packed: Any, arrays: Mapping[str, Array]) -> Any:
@@ -2238,12 +2253,13 @@ def difference(got, want, path="state"):
 def test_pack():
     numbers = {"none": None, "yes": True, "whole": 10**30, "float": 0.1, "text": "ä", "nan": math.nan, "inf": -math.inf}
     kinds = {"list": [1, [2, []]], "tuple": (1, (2, ())), "dict": {}, 3: {0: "zero", "0": "text"}}
-    arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(3), "b": np.array([True]), "e": np.ones(0)}
+    table = np.arange(6, dtype=np.float32).reshape(2, 3)
+    arrays = {"w": table, "n": np.array(3), "b": np.array([True]), "e": np.ones(0)}
     scalars = {"s": np.float32(0.1), "d": np.float64(0.1), "i": np.int64(7)}
     for name, tree in {"numbers": numbers, "kinds": kinds, "arrays": arrays, "NumPy's numbers": scalars}.items():
         wrong = difference(through_json(tree)[0], tree)
         assert not wrong, f"{name}: after pack, JSON and unpack, {wrong}"
-    tree = {"model": {"0.weight": arrays["w"]}, "betas": (0.9, [np.float32(2.0)])}
+    tree = {"model": {"0.weight": table}, "betas": (0.9, [np.float32(2.0)])}
     _, packed, names = through_json(tree)
     assert names == ["state/betas/1/0", "state/model/0.weight"], f"names are paths; got {names}"
     assert packed == {
@@ -2267,7 +2283,7 @@ def test_pack():
     dice = np.random.default_rng()
 
     def grown(depth):
-        leaves = [None, float(dice.normal()), dice.normal(size=(2, 1)), int(dice.integers(9)), "x", np.float32(dice.random())]
+        leaves = [None, float(dice.normal()), dice.normal(size=(2, 1)), int(dice.integers(9)), "x", np.float32(0.1)]
         if depth == 0:
             return leaves[int(dice.integers(len(leaves)))]
         below = [grown(depth - 1) for _ in range(4)]
@@ -2289,8 +2305,8 @@ test_pack()
 # that happens half-way through, the new file is half, and the old one was overwritten. Module 01 knows the way out:
 # write beside, then rename, and whoever reads meets the old file or the new one, whole.
 #
-# Reading needs the opposite virtue, distrust: the file may have been cut off by a full disk, may be a photograph, or may
-# come from next year's version of this course. Each deserves a sentence that says so, before anything is changed.
+# Reading needs the opposite virtue, distrust: the file may have been cut off by a full disk, may be a photograph, or
+# may come from next year's version of this course. Each deserves a sentence that says so, before anything is changed.
 #
 # ### Exercise: `write_checkpoint` and `read_checkpoint`
 
@@ -2329,9 +2345,9 @@ def write_checkpoint(path: str | os.PathLike[str], state: Any) -> None:
     ### BEGIN SOLUTION
     manifest = {"format": FORMAT, "version": VERSION, "state": pack(state, arrays, "state")}
     as_bytes = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez(buffer, manifest=as_bytes, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    whole_file = io.BytesIO()
+    np.savez(whole_file, manifest=as_bytes, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, whole_file.getvalue())
     ### END SOLUTION
 
 
@@ -2457,8 +2473,8 @@ class Checkpoint(Callback):
         trainer.save_after_hooks(self.path)
 
 # %% [markdown]
-# For the test, a power cut: a callback that ends training with an error at a given step. And, as the student's side has
-# the files, a function that looks into one.
+# For the test, a power cut: a callback that ends training with an error after a given step. And a few functions that
+# look into files, and spoil them.
 
 # %% nbgrader={"grade": false, "grade_id": "training-power-cut", "locked": true, "schema_version": 3, "solution": false, "task": false}
 class PowerCut(Callback):
@@ -2519,7 +2535,8 @@ def test_checkpoint():
         with raises(TypeError, "state/f"):
             write_checkpoint(path, {"f": print})
         assert bytes_of(path) == whole, "a state that cannot be saved leaves the old file as it was"
-        for name, content in {"cut off": whole[: len(whole) // 2], "empty": b"", "a text": b"Dear diary, today"}.items():
+        spoiled = {"cut off": whole[: len(whole) // 2], "empty": b"", "a text": b"Dear diary, today"}
+        for name, content in spoiled.items():
             overwrite(path, content)
             with raises(ValueError, "run.npz", "broken", why=f"the file is {name}"):
                 read_checkpoint(path)
@@ -2567,10 +2584,10 @@ test_checkpoint()
 
 # %% [markdown]
 # Now watch what each part of the state is worth. Four programs train the digits: one is never interrupted, three are
-# killed in the middle of epoch 6 and started again. One resumes from the whole checkpoint, one loads the weights and
-# nothing else, and one the weights and the optimizer, but with a scheduler that begins anew.
+# killed in the sixth epoch and started again. One resumes from the whole checkpoint, one from all of it but Adam's
+# memory, and one loads the weights alone; all else begins anew.
 #
-# Predict: in which of them does one see the interruption in the training loss?
+# Predict: which of them ends with the lowest loss?
 
 # %%
 import tempfile
@@ -2631,13 +2648,14 @@ axes.set_title("Killed, and resumed from what was saved in step 130")
 axes.legend()
 axes.grid(alpha=0.3)
 plt.show()
-print(f"the file has {size / 1e3:.0f} kB, {sum(array.nbytes for array in state['model'].values()) / 1e3:.0f} of them weights")
+weights_kb = sum(array.nbytes for array in state["model"].values()) / 1e3
+print(f"the file has {size / 1e3:.0f} kB, {weights_kb:.0f} of them weights")
 
 # %% [markdown]
-# The whole checkpoint goes on exactly: the blue line lies on the grey one, and the weights are the same to the last bit. The
-# other two are other trainings. They are not even worse; here the warm-up that began anew ended at a lower loss, 0.084
-# against 0.128. That is what makes such a bug hard to see: no error, a good result, and an experiment that is
-# not the one described.
+# The whole checkpoint goes on exactly: the blue line lies on the grey one, and the weights are the same to the last
+# bit. The other two are other trainings. They are not even worse; here the warm-up that began anew ended at a lower
+# loss, 0.084 against 0.128. That is what makes such a bug hard to see: no error, a good result, and an experiment that
+# is not the one described.
 #
 # The file holds three times the weights, since Adam keeps two numbers for each of them. And what is in it can be read
 # anywhere: `np.load("run.npz")["state/model/0.weight"]` is all that it takes.
@@ -2684,8 +2702,8 @@ print(f"by hand {hand_s * 1e3:.3f} ms, by the trainer {trainer_s * 1e3:.3f} ms: 
 
 # %% [markdown]
 # Measured in five runs of 600 steps each, taken in turn: 1.006 to 1.026 times as long. The trainer calls a few Python
-# functions for each step, and adds two numbers; that is some ten microseconds beside a millisecond of arithmetic. Metrics
-# cost what they cost, and a progress line is written ten times a second, not at every step.
+# functions for each step, and adds two numbers; that is some ten microseconds beside a millisecond of arithmetic.
+# Metrics cost what they cost, and a progress line is written ten times a second, not at every step.
 #
 # ## What you have built
 #
@@ -2695,37 +2713,38 @@ print(f"by hand {hand_s * 1e3:.3f} ms, by the trainer {trainer_s * 1e3:.3f} ms: 
 # `read_checkpoint`. This ends the first part of the course: with the eight modules one can train real networks, and the
 # milestones do.
 #
-# In the terminal: `tito module complete 08`, then `tito milestone list`. Next comes Part II, and pictures larger than 8 x 8.
+# In the terminal: `tito module complete 08`, then `tito milestone list`. Next comes Part II, and pictures larger than 8
+# x 8.
 
 # %% [markdown]
 # ## Reflection
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "training-reflect-resume-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **Not quite the same.** A colleague's run was killed in the middle of epoch 40 and resumed. The final weights differ from
-# those of a second run that was never killed, though model, optimizer, scheduler and epoch were saved. Name three
+# **Not quite the same.** A colleague's run was killed in the middle of epoch 40 and resumed. The final weights differ
+# from those of a second run that was never killed, though model, optimizer, scheduler and epoch were saved. Name three
 # causes that this module knows, and for each say how you would find out. Does it matter for the accuracy? When does it
 # matter all the same?
 #
 # === BEGIN MARK SCHEME ===
 # 3 points: three different causes (state of the random generator, order of the samples, place within the epoch,
-# gradients of a half group, buffers, float sums in another order), each with a check. 1 point: the accuracy is within the
-# noise of seeds, but comparing experiments, finding bugs or publishing needs equality.
+# gradients of a half group, buffers, float sums in another order), each with a check. 1 point: the accuracy is within
+# the noise of seeds, but comparing experiments, finding bugs or publishing needs equality.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "training-reflect-resume", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# Dropout draws other masks if the state of the generator was not saved: train without dropout and compare. The order of the
-# samples changes if the loader shuffles with a generator that begins anew: print the first labels of the next batch in
-# both runs. The resumed epoch begins at its first batch, so some samples count twice: count the optimizer steps. For the
-# accuracy it hardly matters; two seeds differ by more. It matters if one wants to know whether a change of the program
-# changed the result, or to look again at what happened in step 51,310.
+# Dropout draws other masks if the state of the generator was not saved: train without dropout and compare. The order of
+# the samples changes if the loader shuffles with a generator that begins anew: print the first labels of the next batch
+# in both runs. The resumed epoch begins at its first batch, so some samples count twice: count the optimizer steps. For
+# the accuracy it hardly matters; two seeds differ by more. It matters if one wants to know whether a change of the
+# program changed the result, or to look again at what happened in step 51,310.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "training-reflect-cost-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # **How often to save?** A model of 1 billion float32 parameters trains with Adam; a step takes 2 seconds, and the disk
 # writes 500 MB a second. How large is a checkpoint? You save every n steps, and the machine is killed once a day on
-# average, at any time. Which n loses least, saving and repeating together? What would you change in this module's way of
-# saving for such a model?
+# average, at any time. Which n loses least, saving and repeating together? What would you change in this module's way
+# of saving for such a model?
 #
 # === BEGIN MARK SCHEME ===
 # 1 point: 12 GB, about 24 s. 2 points: overhead 24/(2n) of the time against n seconds lost a day on average, so n
@@ -2735,28 +2754,28 @@ print(f"by hand {hand_s * 1e3:.3f} ms, by the trainer {trainer_s * 1e3:.3f} ms: 
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "training-reflect-cost", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# Weights 4 GB and Adam's two averages 8 GB: 12 GB, 24 s a file. Saving every n steps, there are 43,200 / n files a day, about
-# 1,040,000 / n seconds. Being killed costs half an interval on average, n steps of 2 s, halved: n seconds. The sum is
-# smallest where both are equal, n = 1,020 steps, about every half hour, and costs 2,000 s, 2 % of a day. This module
-# copies the state, then writes a zip file in memory, then takes its bytes: three times 12 GB. I would copy once and let
-# a thread write array by array to a file beside, renaming it last.
+# Weights 4 GB and Adam's two averages 8 GB: 12 GB, 24 s a file. Saving every n steps, there are 43,200 / n files a day,
+# about 1,040,000 / n seconds. Being killed costs half an interval on average, n steps of 2 s, halved: n seconds. The
+# sum is smallest where both are equal, n = 1,020 steps, about every half hour, and costs 2,000 s, 2 % of a day. This
+# module copies the state, then writes a zip file in memory, then takes its bytes: three times 12 GB. I would copy once
+# and let a thread write array by array to a file beside, renaming it last.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "training-reflect-stopping-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **What did the validation data see?** Early stopping looks at the validation loss after each of 100 epochs and keeps the
-# best. A report then quotes the accuracy of this very epoch on this very data. What is wrong with the number, in which
-# direction, and on what does the size of the error depend? How should the data have been divided? Is the training loss
-# of an epoch, as our history has it, comparable with its validation loss?
+# **What did the validation data see?** Early stopping looks at the validation loss after each of 100 epochs and keeps
+# the best. A report then quotes the accuracy of this very epoch on this very data. What is wrong with the number, in
+# which direction, and on what does the size of the error depend? How should the data have been divided? Is the training
+# loss of an epoch, as our history has it, comparable with its validation loss?
 #
 # === BEGIN MARK SCHEME ===
-# 2 points: the best of many looks is too good by chance, more for small sets and many looks. 1 point: a third, untouched
-# set. 1 point: no: dropout, and weights that change during the epoch.
+# 2 points: the best of many looks is too good by chance, more for small sets and many looks. 1 point: a third,
+# untouched set. 1 point: no: dropout, and weights that change during the epoch.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "training-reflect-stopping", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # The epoch was chosen because it did well on these data, so part of what it did well was luck, and the number is too
-# high. The fewer samples and the more epochs, seeds and settings were tried, the more. One needs three parts: to train, to choose,
-# and one that is looked at once, for the report. The two losses are not comparable: that of training is taken with
-# dropout on, and is a mean over an epoch in which the weights were worse at its beginning.
+# high. The fewer samples and the more epochs, seeds and settings were tried, the more. One needs three parts: to train,
+# to choose, and one that is looked at once, for the report. The two losses are not comparable: that of training is
+# taken with dropout on, and is a mean over an epoch in which the weights were worse at its beginning.
 # ### END SOLUTION

@@ -34,7 +34,7 @@ from .tensor import Array, Tensor, as_array, default_generator, from_numpy
 __all__ = ['Batch', 'Loss', 'CAUSES', 'FORMAT', 'VERSION', 'epoch_order', 'batch_slices', 'sharing', 'Batches', 'Average',
            'accuracy', 'top_k_accuracy', 'ClassScores', 'confusion_matrix', 'precision_recall_f1', 'evaluating',
            'accumulate_gradients', 'Flaw', 'first_not_finite', 'why_not_finite', 'Callback', 'latest', 'checked_mode',
-           'improved', 'EarlyStopping', 'clock', 'progress_line', 'ProgressBar', 'grouped', 'skipping', 'told',
+           'improved', 'EarlyStopping', 'clock', 'progress_line', 'ProgressBar', 'grouped', 'skipping', 'at_epoch',
            'append_values', 'Trainer', 'plot_history', 'pack', 'unpack', 'write_checkpoint', 'read_checkpoint',
            'save_checkpoint', 'load_checkpoint', 'Checkpoint']
 
@@ -117,8 +117,11 @@ class Batches:
         order = epoch_order(len(self.inputs), self.seed, self.epoch) if self.shuffle else None
         self.epoch += 1
         for part in self._parts():
-            rows = part if order is None else order[part]
-            yield from_numpy(self.inputs[rows]), from_numpy(self.targets[rows])
+            if order is None:
+                inputs, targets = self.inputs[part], self.targets[part]
+            else:
+                inputs, targets = self.inputs.take(order[part], axis=0), self.targets.take(order[part], axis=0)
+            yield from_numpy(inputs), from_numpy(targets)
 
 # %% modules/08_training/training_dev.py #training-average
 class Average:
@@ -255,9 +258,10 @@ def evaluating(model: Module) -> Iterator[None]:
     False
     """
     modes = [(module, module.training) for _, module in model.named_modules()]
+    without_notes = no_grad()
     model.eval()
     try:
-        with no_grad():
+        with without_notes:
             yield
     finally:
         for module, mode in modes:
@@ -284,9 +288,10 @@ def accumulate_gradients(model: Module, loss: Loss, group: Sequence[Batch]) -> l
         For each batch what the model gave, and its own loss.
 
     EXAMPLE:
-    >>> model = Sequential(Linear(1, 1)); x, y = Tensor([[1.0]]), Tensor([[3.0]])
-    >>> [round(value, 4) for _, value in accumulate_gradients(model, lambda out, y: (y * y).sum() + 0 * out.sum(), [(x, y)])]
-    [9.0]
+    >>> line = Linear(1, 1); line.weight.data[...] = 2.0; line.bias.data[...] = 0.0
+    >>> group = [(Tensor([[1.0]]), Tensor([[0.0]])), (Tensor([[3.0]]), Tensor([[0.0]]))]
+    >>> [value for _, value in accumulate_gradients(line, mse_loss, group)]
+    [4.0, 36.0]
     """
     samples = sum(len(targets) for _, targets in group)
     results = []
@@ -330,7 +335,7 @@ CAUSES = {
         "the slope of log, sqrt or a division at zero; an exponential of a large number (take losses that start from "
         "logits); inputs that are not scaled"
     ),
-    "": "an overflow between the model and the loss: inputs that are not scaled, log of zero, targets that are no numbers",
+    "": "an overflow between model and loss: inputs that are not scaled, log of zero, targets that are no numbers",
 }
 
 
@@ -613,7 +618,7 @@ def skipping(loader: Iterable[Batch], count: int) -> Iterator[Batch]:
     return iterator
 
 
-def told(loader: Iterable[Batch], epoch: int) -> Iterable[Batch]:
+def at_epoch(loader: Iterable[Batch], epoch: int) -> Iterable[Batch]:
     """``loader``; if it has ``set_epoch``, then it was told that ``epoch`` is coming."""
     if hasattr(loader, "set_epoch"):
         loader.set_epoch(epoch)
@@ -653,9 +658,9 @@ class Trainer:
     epochs, batches
         How many epochs ``fit`` shall reach, and how many batches an epoch has (None if the loader has no length).
     history
-        A list for each of "loss", the metrics, "lr" (the rate of the epoch's last step), and "val_loss" and so on if there
-        are validation data: one number an epoch. Losses and metrics of training are means over the epoch, taken while
-        the weights changed and in training mode.
+        A list for each of "loss", the metrics, "lr" (the rate of the epoch's last step), and "val_loss" and so on if
+        there are validation data: one number an epoch. Losses and metrics of training are means over the epoch, taken
+        while the weights changed and in training mode.
     should_stop
         Set by a callback to end training after the epoch that runs; it stays until somebody sets it to False.
 
@@ -742,7 +747,7 @@ class Trainer:
     def train_epoch(self, loader: Iterable[Batch]) -> None:
         """The steps of an epoch, or the rest of one that was begun."""
         self.notify("on_epoch_start")
-        for group in grouped(skipping(told(loader, self.epoch), self.batch), self.accumulate):
+        for group in grouped(skipping(at_epoch(loader, self.epoch), self.batch), self.accumulate):
             self.train_step(group)
             self.batch += len(group)
             self.notify("on_batch_end")
@@ -779,7 +784,7 @@ class Trainer:
         """Evaluate, write the history and begin a new epoch."""
         values = self.averages_so_far()
         if validation is not None:
-            measured = self.evaluate(told(validation, self.epoch))
+            measured = self.evaluate(at_epoch(validation, self.epoch))
             values |= {f"val_{name}": value for name, value in measured.items()}
         append_values(self.history, values)
         if self.scheduler is not None and self.scheduler_interval == "epoch":
@@ -873,7 +878,11 @@ class Trainer:
             raise ValueError(f"the state does not fit this trainer: {problem}") from error
 
     def resume(self, path: str | os.PathLike[str]) -> None:
-        """Go on from the checkpoint at ``path``; see ``load_checkpoint``."""
+        """Go on from the checkpoint at ``path``; see ``load_checkpoint``.
+
+        What follows is the same to the bit on the same machine, with the same NumPy and as many threads: sums in
+        another order are rounded in another way.
+        """
         load_checkpoint(path, self)
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -923,17 +932,17 @@ def plot_history(history: Mapping[str, Sequence[float]]) -> Any:
     return figure
 
 # %% modules/08_training/training_dev.py #training-pack
-def pack(value: Any, arrays: dict[str, Array], path: str) -> Any:
-    """``value`` as what JSON can hold; the arrays in it are put into ``arrays``, and their names stand in their places.
+def pack(tree: Any, arrays: dict[str, Array], path: str) -> Any:
+    """``tree`` as what JSON can hold; the arrays in it are put into ``arrays``, and their names stand in their places.
 
     Parameters
     ----------
-    value
+    tree
         None, a bool, number or text, an array, or a list, tuple or dictionary of such; keys are text or whole numbers.
     arrays
         Filled here: an array for each name.
     path
-        Where ``value`` stands in the whole, such as "state/model/0.weight"; it is the name of an array.
+        Where ``tree`` stands in the whole, such as "state/model/0.weight"; it is the name of an array.
 
     Raises
     ------
@@ -945,23 +954,23 @@ def pack(value: Any, arrays: dict[str, Array], path: str) -> Any:
     >>> pack({"w": np.ones(2), "betas": (0.9, 0.99)}, found, "state"), list(found)
     ({'dict': [['w', {'array': 'state/w'}], ['betas', {'tuple': [0.9, 0.99]}]]}, ['state/w'])
     """
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "biufc":
-        raise TypeError(f"checkpoint: {path} has dtype {value.dtype}; only numbers and booleans can be saved")
-    if isinstance(value, dict) and not all(isinstance(key, str | int) for key in value):
+    if isinstance(tree, np.ndarray | np.generic) and tree.dtype.kind not in "biufc":
+        raise TypeError(f"checkpoint: {path} has dtype {tree.dtype}; only numbers and booleans can be saved")
+    if isinstance(tree, dict) and not all(isinstance(key, str | int) for key in tree):
         raise TypeError(f"checkpoint: {path} has a key that is neither text nor a whole number")
     while path in arrays:  # {"a/b": ...} and {"a": {"b": ...}} meet here
         path += "'"
-    if isinstance(value, np.ndarray | np.generic):
-        arrays[path] = np.asarray(value)
-        return {"array" if isinstance(value, np.ndarray) else "scalar": path}
-    if isinstance(value, dict):
-        return {"dict": [[key, pack(held, arrays, f"{path}/{key}")] for key, held in value.items()]}
-    if isinstance(value, tuple | list):
-        items = [pack(held, arrays, f"{path}/{place}") for place, held in enumerate(value)]
-        return {"tuple" if isinstance(value, tuple) else "list": items}
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise TypeError(f"checkpoint: {path} is a {type(value).__name__}, which cannot be saved as numbers and text")
+    if isinstance(tree, np.ndarray | np.generic):
+        arrays[path] = np.asarray(tree)
+        return {"array" if isinstance(tree, np.ndarray) else "scalar": path}
+    if isinstance(tree, dict):
+        return {"dict": [[key, pack(held, arrays, f"{path}/{key}")] for key, held in tree.items()]}
+    if isinstance(tree, tuple | list):
+        items = [pack(held, arrays, f"{path}/{place}") for place, held in enumerate(tree)]
+        return {"tuple" if isinstance(tree, tuple) else "list": items}
+    if tree is None or isinstance(tree, str | int | float):
+        return tree
+    raise TypeError(f"checkpoint: {path} is a {type(tree).__name__}, which cannot be saved as numbers and text")
 
 
 def unpack(packed: Any, arrays: Mapping[str, Array]) -> Any:
@@ -1006,9 +1015,9 @@ def write_checkpoint(path: str | os.PathLike[str], state: Any) -> None:
     arrays: dict[str, Array] = {}
     manifest = {"format": FORMAT, "version": VERSION, "state": pack(state, arrays, "state")}
     as_bytes = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez(buffer, manifest=as_bytes, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    whole_file = io.BytesIO()
+    np.savez(whole_file, manifest=as_bytes, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, whole_file.getvalue())
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
