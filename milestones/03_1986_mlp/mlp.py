@@ -24,10 +24,10 @@ from tito import data
 # hidden units, epochs, batch size; the share to read right, in how many seconds
 PLANS = {"digits": ((64, 32), 30, 32, 0.97, 30), "mnist": ((256, 128), 10, 128, 0.98, 300)}
 
-source = run.settings.data
-hidden, epochs, batch_size, enough, time_limit = PLANS[source]
-epochs = run.settings.epochs or epochs
-arrays = data.load(source)
+settings = run.settings
+(first, second), usual_epochs, batch_size, enough, time_limit = PLANS[settings.data]
+settings.epochs = settings.epochs or usual_epochs
+arrays = data.load(settings.data)
 white = np.float32(arrays["train_images"].max())
 
 
@@ -39,17 +39,16 @@ def part(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 (inputs, labels), (test_inputs, test_labels) = part("train"), part("test")
 
-manual_seed(run.settings.seed)
-first, second = hidden
+manual_seed(settings.seed)
 model = Sequential(Linear(inputs.shape[1], first), ReLU(), Linear(first, second), ReLU(), Linear(second, 10))
-train = Batches(inputs, labels, batch_size, shuffle=True, seed=run.settings.seed)
+train = Batches(inputs, labels, batch_size, shuffle=True, seed=settings.seed)
 test = Batches(test_inputs, test_labels, 500)
 optimizer = AdamW(model.parameters())
-scheduler = OneCycleLR(optimizer, max_lr=5e-3, total_steps=epochs * len(train))
+scheduler = OneCycleLR(optimizer, max_lr=5e-3, total_steps=settings.epochs * len(train))
 trainer = Trainer(
     model, CrossEntropyLoss(), optimizer, scheduler=scheduler, metrics={"accuracy": accuracy}, callbacks=[ProgressBar()]
 )
-history = trainer.fit(train, epochs, validation=test)
+history = trainer.fit(train, settings.epochs, validation=test)
 
 likely = softmax(Tensor(trainer.predict(test_inputs))).data  # (N, 10)
 answers = likely.argmax(axis=1)
@@ -58,7 +57,7 @@ confusion = confusion_matrix(answers, test_labels, 10)
 print(f"Of {len(right):,} digits that it had not seen, it reads {right.sum():,} right: {right.mean():.2%}")
 
 figure, (losses, errors, table) = plt.subplots(1, 3, figsize=(12.6, 4))
-seen = range(1, epochs + 1)
+seen = range(1, settings.epochs + 1)
 for prefix, name in (("", "training"), ("val_", "unseen digits")):
     losses.semilogy(seen, history[f"{prefix}loss"], label=name)
     errors.plot(seen, 100 * (1 - np.array(history[f"{prefix}accuracy"])), label=name)

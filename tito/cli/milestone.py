@@ -67,7 +67,8 @@ def _print_table(course: Course, progress: Progress, results: dict[Milestone, Re
         value = state(course, item, progress, result)
         told = Text(_described(course, item, progress, result), _STYLES[value])
         table.add_row(item.nn, str(item.year), Text(item.title, style="bold"), told)
-        table.add_row("", "", Text(item.about, style="dim"), "")
+        needs = f"needs {', '.join(f'{n:02d}' for n in item.prerequisites)}" if value == "locked" else ""
+        table.add_row("", "", Text(item.about, style="dim"), Text(needs, style="dim"))
     console = new_console()
     console.print(table, soft_wrap=False)
 
