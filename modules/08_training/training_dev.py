@@ -2088,6 +2088,7 @@ def trained_on_few(callbacks=()):
 stopper = EarlyStopping(patience=15, restore_best=True)
 stopped, carried_on = trained_on_few([stopper]), trained_on_few()
 figure = plot_history(carried_on.history)
+figure.axes[0].set_ylim(0, 0.8)
 for axes in figure.axes:
     axes.axvline(stopper.best_epoch, color="grey", ls=":")
     axes.axvline(stopped.epoch, color="grey", ls="--")
@@ -2584,7 +2585,7 @@ test_checkpoint()
 
 # %% [markdown]
 # Now watch what each part of the state is worth. Four programs train the digits: one is never interrupted, three are
-# killed in the sixth epoch and started again. One resumes from the whole checkpoint, one from all of it but Adam's
+# killed in the fifth epoch and started again. One resumes from the whole checkpoint, one from all of it but Adam's
 # memory, and one loads the weights alone; all else begins anew.
 #
 # Predict: which of them ends with the lowest loss?
@@ -2596,20 +2597,21 @@ from pathlib import Path
 
 
 class TestLoss(Callback):
-    """Notes the test loss after every step, and cuts the power after one of them."""
+    """Notes the test loss after every other step, and cuts the power after one of them."""
 
     def __init__(self, cut_after=0):
         self.losses, self.cut_after = [], cut_after
 
     def on_batch_end(self, trainer):
-        self.losses.append(trainer.evaluate(validation)["loss"])
+        if trainer.step % 2 == 0:
+            self.losses.append(trainer.evaluate(validation)["loss"])
         if trainer.step == self.cut_after:
             raise ConnectionError("the power failed")
 
 
-def digit_run(recover=None, cut_after=0, savers=(), epochs=12):
+def digit_run(recover=None, cut_after=0, savers=(), epochs=8):
     watch = TestLoss(cut_after)
-    run = digit_trainer([*savers, watch])
+    run = digit_trainer([*savers, watch], epochs=8)
     if recover is not None:
         recover(run)
     with suppress(ConnectionError):
@@ -2620,7 +2622,7 @@ def digit_run(recover=None, cut_after=0, savers=(), epochs=12):
 smooth, smooth_losses = digit_run()
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "run.npz"
-    digit_run(savers=[Checkpoint(path, every_steps=10)], cut_after=135)
+    digit_run(savers=[Checkpoint(path, every_steps=10)], cut_after=95)
     size, state = path.stat().st_size, read_checkpoint(path)
 
 recoveries = {
@@ -2631,20 +2633,20 @@ recoveries = {
     "weights alone": lambda run: run.model.load_state_dict(state["model"]),
 }
 figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-axes.plot(range(1, len(smooth_losses) + 1), smooth_losses, "k", lw=4, alpha=0.25, label="never interrupted")
+axes.plot(range(2, 2 * len(smooth_losses) + 1, 2), smooth_losses, "k", lw=4, alpha=0.25, label="never interrupted")
 resumed_at = state["counters"]["step"]
 for label, recover in recoveries.items():
-    run, losses = digit_run(recover, epochs=12 if label != "weights alone" else 6)
+    run, losses = digit_run(recover, epochs=4 if label == "weights alone" else 8)
     ours, theirs = run.model.state_dict(), smooth.model.state_dict()
     same = all(np.array_equal(ours[name], theirs[name]) for name in theirs)
-    axes.plot(range(resumed_at + 1, resumed_at + 1 + len(losses)), losses, lw=1.2, label=label)
+    axes.plot(range(resumed_at + 2, resumed_at + 2 * len(losses) + 1, 2), losses, lw=1.2, label=label)
     print(f"{label:22} final test loss {losses[-1]:.4f}, the same weights: {same}")
 axes.axvline(resumed_at, color="grey", ls=":")
-axes.set_xlim(90, len(smooth_losses))
-axes.set_ylim(0.08, 0.24)
+axes.set_xlim(60, 8 * len(loader))
+axes.set_ylim(0.1, 0.32)
 axes.set_xlabel("step")
 axes.set_ylabel("test loss")
-axes.set_title("Killed, and resumed from what was saved in step 130")
+axes.set_title(f"Killed in step 95, resumed from what was saved in step {resumed_at}")
 axes.legend()
 axes.grid(alpha=0.3)
 plt.show()
@@ -2652,10 +2654,10 @@ weights_kb = sum(array.nbytes for array in state["model"].values()) / 1e3
 print(f"the file has {size / 1e3:.0f} kB, {weights_kb:.0f} of them weights")
 
 # %% [markdown]
-# The whole checkpoint goes on exactly: the blue line lies on the grey one, and the weights are the same to the last
-# bit. The other two are other trainings. They are not even worse; here the warm-up that began anew ended at a lower
-# loss, 0.084 against 0.128. That is what makes such a bug hard to see: no error, a good result, and an experiment that
-# is not the one described.
+# The whole checkpoint goes on exactly: the blue line lies on the grey one, and the weights are the same to the last bit.
+# The other two are other trainings. They are not even worse; here the warm-up that began anew ended at a lower loss,
+# 0.114 against 0.187. That is what makes such a bug hard to see: no error, a good result, and an experiment that is not
+# the one described.
 #
 # The file holds three times the weights, since Adam keeps two numbers for each of them. And what is in it can be read
 # anywhere: `np.load("run.npz")["state/model/0.weight"]` is all that it takes.
@@ -2692,7 +2694,7 @@ def by_trainer():
 
 
 times = {by_hand: [], by_trainer: []}
-for _ in range(400):
+for _ in range(200):
     for step, seconds in times.items():
         begin = time.perf_counter()
         step()
