@@ -67,9 +67,11 @@ def listed(run_tito: RunTito, tree: Path, **env: str) -> dict[str, dict[str, Any
     return {item["name"]: item for item in json.loads(done.stdout)}
 
 
-def python(tree: Path, program: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The program as plain ``python`` runs it, in an environment in which tito is that of ``tree``."""
-    env = os.environ | ALONE | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+def python(
+    tree: Path, program: str, *args: str, cwd: Path, finds: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The program of ``tree`` as plain ``python`` runs it, where Python finds the packages in ``finds``, or ``tree``."""
+    env = os.environ | ALONE | {"PYTHONPATH": str(finds or tree), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, str(tree / "milestones" / program), *args]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
 
@@ -240,10 +242,11 @@ def refused_after_the_title(done: subprocess.CompletedProcess[str]) -> str:
     return refused(done)
 
 
-def test_a_bug_in_the_students_package_is_shown_where_it_is(tree: Path, run_tito: RunTito) -> None:
+def test_the_package_is_that_of_the_programs_own_course_and_its_bugs_are_shown(tree: Path, tmp_path: Path) -> None:
+    """Also where Python would find another tinytorch first."""
     layers = tree / "tinytorch/core/layers.py"
     layers.write_text(layers.read_text().replace("product = rows @ self.weight.T", "product = rows @ self.weight"))
-    done = run_tito(tree, "milestone", "run", "01", **ALONE)
+    done = python(tree, "01_1957_perceptron/perceptron.py", cwd=tmp_path, finds=ROOT)
     assert done.returncode == 1
     assert "Traceback" in done.stderr and str(layers) in done.stderr and "matmul" in done.stderr
 
