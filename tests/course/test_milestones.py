@@ -70,7 +70,7 @@ def listed(run_tito: RunTito, tree: Path, **env: str) -> dict[str, dict[str, Any
 def python(
     tree: Path, program: str, *args: str, cwd: Path, finds: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The program of ``tree`` as plain ``python`` runs it, where Python finds the packages in ``finds``, or ``tree``."""
+    """The program of ``tree`` as plain ``python`` runs it; Python finds the packages of ``finds``, or of ``tree``."""
     env = os.environ | ALONE | {"PYTHONPATH": str(finds or tree), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, str(tree / "milestones" / program), *args]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
