@@ -56,8 +56,8 @@ for hidden, seed in run.progress([(hidden, seed) for hidden in widths for seed i
 best = {hidden: [max(right[hidden, seed]) for seed in seeds] for hidden in widths}
 solved = {hidden: [seed for seed in seeds if right[hidden, seed][-1] == 4] for hidden in widths}
 for hidden in widths:
-    print(f"{names[hidden]:15} solved from {len(solved[hidden]):2} of {len(seeds)} starts;", end=" ")
-    print(f"right at their best: {min(best[hidden]) / 4:.0%} to {max(best[hidden]) / 4:.0%}")
+    print(f"{names[hidden]:15} solved from {len(solved[hidden]):2} of {len(seeds)} starts; at best", end=" ")
+    print(f"{min(best[hidden]) / 4:.0%} to {max(best[hidden]) / 4:.0%} of the corners are right")
 
 
 def draw_region(axes: plt.Axes, model: Module) -> None:
