@@ -12,7 +12,7 @@ from tito.course import SETTINGS, Course, Module
 from tito.errors import TitoError
 from tito.leaks import Leak, find_leaks
 from tito.newfolder import full_path, new_folder
-from tito.rules import broken_rules
+from tito.rules import require_rules
 from tito.solutions import write_pack
 from tito.source import read_notebook
 from tito.student import student_notebook
@@ -108,13 +108,7 @@ def _for_students(course: Course, module: Module) -> NotebookNode:
     except TitoError as error:
         where = ", ".join(filter(None, [str(module.source), error.place]))
         raise TitoError(error.problem, place=where, next_step=error.next_step) from None
-    problems = broken_rules(course, module, notebook)
-    if problems:
-        raise TitoError(
-            "\n".join([f"{module.slug} cannot be released yet:", *(f"  {problem}" for problem in problems)]),
-            place=str(module.source),
-            next_step="mend the source; see CONTRIBUTING.md, 'The cells'",
-        )
+    require_rules(course, module, notebook)
     return released
 
 
