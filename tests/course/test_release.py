@@ -79,7 +79,8 @@ def test_a_workspace_holds_what_students_need_and_nothing_else(author_tree, run_
     for name in ("01_setup", "02_tensor", "06_autograd"):
         expected |= {f"modules/{name}/{file}" for file in (f"{name[3:]}.ipynb", "README.md", "module.yaml")}
         expected |= {f"tests/modules/test_{name}.py", f".tito/release/{name}.ipynb"}
-    library = {"__init__.py", "_face.py", "core/__init__.py", "nn/__init__.py", "nn/functional.py", "optim/__init__.py"}
+    faces = {"nn/__init__.py", "nn/functional.py", "nn/utils.py", "optim/__init__.py", "optim/lr_scheduler.py"}
+    library = {"__init__.py", "_face.py", "core/__init__.py", *faces}
     expected |= {f"tinytorch/{name}" for name in library}
     tool = {name for name in files(author_tree) if name.startswith("tito/") and "__pycache__" not in name}
     assert files(tmp_path / "class") == expected | tool
