@@ -50,12 +50,14 @@ class Failure:
 
     ``cell`` is what people call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if it is
     not known.
+    ``error`` is the error's name (``NameError``), or that of what stopped the cell.
     ``exercise`` is the exercise to work on, and ``function`` what to mend in it, where they are known; ``unwritten`` if
     nothing has been written there yet.
     """
 
     failed: str
     problem: str
+    error: str
     cause: str
     cell: str
     line_number: int
@@ -146,6 +148,7 @@ class _Explainer:
         return Failure(
             failed=cell_label(self.cells[failed.id]),
             problem=f"not written yet: {function or exercise}" if unwritten else _message(culprit),
+            error=culprit.ename,
             cause="" if unwritten else _CAUSES.get(culprit.ename, ""),
             cell=cell_label(cell),
             line_number=place.line if place else 0,

@@ -9,6 +9,7 @@ from string import Template
 
 from tito.course import SETTINGS, Course
 from tito.errors import TitoError
+from tito.hints import FILE as HINTS
 from tito.leaks import Leak, find_leaks
 from tito.newfolder import full_path, new_folder
 from tito.source import read_notebook
@@ -87,7 +88,7 @@ def _write_modules(course: Course, workspace: Course) -> None:
             where = ", ".join(filter(None, [str(module.source), error.place]))
             raise TitoError(error.problem, place=where, next_step=error.next_step) from None
         _write(folder / module.notebook.name, nbformat.writes(notebook) + "\n")
-        for name in ("README.md", "module.yaml"):
+        for name in ("README.md", "module.yaml", HINTS):
             if not (module.folder / name).is_file():
                 raise TitoError(f"module {module.slug} has no {name}", place=str(module.folder), next_step="write it")
             shutil.copyfile(module.folder / name, folder / name)
