@@ -6,6 +6,7 @@ import ast
 import json
 import keyword
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 
 from tito.course import Course, Module
 from tito.errors import TitoError
-from tito.hints import Hint, next_hint, read_ladders
+from tito.hints import FILE, Hint, next_hint, read_ladders
 from tito.judge import Failure
+from tito.leaks import find_leaks
 from tito.source import code_cells, grade_info, is_marker, read_notebook, split_secret
 
 COURSE = Course(Path(__file__).parents[2])
@@ -112,6 +114,12 @@ def test_no_rung_tells_a_line_of_the_solution(module: Module) -> None:
             told = [line for line in map(collapsed, code.text.split("\n")) if line in lines]
             told += [text for text in statements(ast.walk(ast.parse(code.text))) if text in secrets]
             assert not told, f"{where}: the code tells {told}"
+
+
+def test_no_rung_tells_a_line_of_another_module(tmp_path: Path) -> None:
+    for module in COURSE.modules:
+        shutil.copyfile(module.folder / FILE, tmp_path / f"{module.slug}.yaml")
+    assert find_leaks(COURSE, tmp_path) == []
 
 
 @EVERY_MODULE
