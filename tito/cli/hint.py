@@ -63,6 +63,6 @@ def _next_step(nn: str, climbed: Hint) -> str:
     if climbed.is_new:
         return f"{try_it}   (this was the last hint)"
     return (
-        "that is every hint there is. Run the EXAMPLE of the docstring in a cell of your own, line by line, print what "
-        f"each gives, and ask whoever teaches you; then: tito module test {nn}"
+        "that is every hint there is. Run the EXAMPLE of the docstring in a cell of your own, line by line, and print "
+        f"what each gives, then:\ntito module test {nn}"
     )
