@@ -139,7 +139,7 @@ class _Explainer:
         cell = self.cells[place.cell_id if place else culprit.id]
         line = _line(cell.source, place.line) if place else ""
         exercise = cell.id if cell.id in self.exercises else ""
-        if culprit.is_test and not exercise:
+        if culprit.is_test and (not exercise or self._is_solved(exercise)):
             exercise = self._exercise(failed)
         function = _function_at(cell.source, place.line) if place and cell.id == exercise else ""
         if not function and exercise:
@@ -174,6 +174,11 @@ class _Explainer:
     def _is_needed(self, result: CellResult) -> bool:
         """True for exercises, and for cells that are exported: what comes after builds on them."""
         return result.id in self.exercises or bool(self.cells[result.id].source.startswith("#|"))
+
+    def _is_solved(self, exercise: str) -> bool:
+        """True if the exercise has tests of its own, and all pass: what raises in it was called wrongly by another."""
+        own = [result for result in self.results if result.is_test and self._exercise(result) == exercise]
+        return bool(own) and all(result.ok for result in own)
 
     def _exercise(self, failed: CellResult) -> str:
         """The exercise that a test is for: the one it is named after, or the last one before it."""
