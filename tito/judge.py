@@ -139,7 +139,7 @@ class _Explainer:
         cell = self.cells[place.cell_id if place else culprit.id]
         line = _line(cell.source, place.line) if place else ""
         exercise = cell.id if cell.id in self.exercises else ""
-        if culprit.is_test and (not exercise or self._is_solved(exercise)):
+        if culprit.is_test and (not exercise or self._is_solved(exercise, failed)):
             exercise = self._exercise(failed)
         function = _function_at(cell.source, place.line) if place and cell.id == exercise else ""
         if not function and exercise:
@@ -175,9 +175,10 @@ class _Explainer:
         """True for exercises, and for cells that are exported: what comes after builds on them."""
         return result.id in self.exercises or bool(self.cells[result.id].source.startswith("#|"))
 
-    def _is_solved(self, exercise: str) -> bool:
-        """True if the exercise has tests of its own, and all pass: what raises in it was called wrongly by another."""
-        own = [result for result in self.results if result.is_test and self._exercise(result) == exercise]
+    def _is_solved(self, exercise: str, failed: CellResult) -> bool:
+        """True if tests of the exercise ran before, and passed: what raises in it was called wrongly by another."""
+        before = self.results[: self.results.index(failed)]
+        own = [result for result in before if result.is_test and self._exercise(result) == exercise]
         return bool(own) and all(result.ok for result in own)
 
     def _exercise(self, failed: CellResult) -> str:
