@@ -48,14 +48,15 @@ _CAUSES = {
 class Failure:
     """Why a cell fails, in words for the person who can mend it: a test, or a cell that the others build on.
 
-    ``cell`` is what people call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if it is
-    not known.
+    ``failed`` is the cell that fails, and ``failed_line`` the number of its line that does. ``cell`` is what people
+    call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if they are not known.
     ``error`` is the error's name (``NameError``), or that of what stopped the cell.
     ``exercise`` is the exercise to work on, and ``function`` what to mend in it, where they are known; ``unwritten`` if
     nothing has been written there yet.
     """
 
     failed: str
+    failed_line: int
     problem: str
     error: str
     cause: str
@@ -147,6 +148,7 @@ class _Explainer:
         unwritten = culprit.ename == "NotImplementedError" and line.strip() == _STUB
         return Failure(
             failed=cell_label(self.cells[failed.id]),
+            failed_line=failed.line or 0,
             problem=f"not written yet: {function or exercise}" if unwritten else _message(culprit),
             error=culprit.ename,
             cause="" if unwritten else _CAUSES.get(culprit.ename, ""),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from tito.course import Course, Module
@@ -137,6 +138,7 @@ def test_near_code_is_python_with_blanks_and_prose_is_short(module: Module) -> N
 
 REPORT = Failure(
     failed="test-setup-report",
+    failed_line=2,
     problem="not written yet: environment_report",
     error="NotImplementedError",
     cause="",
@@ -210,6 +212,8 @@ def test_each_function_has_a_count_of_its_own(workspace: Path) -> None:
         ({"function": "Box", "line": "close(Box(3).size(), 3)"}, "Box.size"),
         ({"function": "", "line": "assert made == 3", "problem": "Box(3) keeps 3"}, "Box.__init__"),
         ({"function": "", "line": "assert made == 3", "problem": "size of 3: got 4"}, "Box.size"),
+        ({"function": "", "line": "close(RULES[ONE], 3)"}, "one"),
+        ({"function": "", "line": "Box(one(size)).size()"}, "one"),
         ({"function": "", "line": "assert boxes == 3", "problem": "got 4"}, "one"),
     ],
 )
@@ -218,6 +222,25 @@ def test_the_function_that_a_test_speaks_of_is_hinted_at(
 ) -> None:
     write_hints(workspace, BOTH)
     assert climb(workspace, failure(**fields)).function == function
+
+
+@pytest.mark.parametrize(
+    ("lines", "failed_line", "function"),
+    [
+        (["size()", "with raises(TypeError):", "    one()", "size()"], 2, "one"),
+        (["one()", "made = size()", "for _ in made:", "    assert _", "one()"], 4, "Box.size"),
+    ],
+)
+def test_a_test_that_names_the_function_elsewhere_is_read(
+    workspace: Path, lines: list[str], failed_line: int, function: str
+) -> None:
+    write_hints(workspace, BOTH)
+    path = Course(workspace).module("01").pristine
+    notebook = nbformat.read(path, as_version=4)
+    next(cell for cell in notebook.cells if cell.id == "test-setup-report").source = "\n".join(lines)
+    nbformat.write(notebook, path)
+    failed = failure(function="", line="", problem="got 4", failed_line=failed_line)
+    assert climb(workspace, failed).function == function
 
 
 @pytest.mark.parametrize("error", ["SyntaxError", "NameError", "FileNotFoundError"])
