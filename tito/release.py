@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tito.course import SETTINGS, Course, Module
 from tito.errors import TitoError
+from tito.hints import FILE as HINTS
 from tito.leaks import Leak, find_leaks
 from tito.newfolder import full_path, new_folder
 from tito.rules import require_rules
@@ -91,7 +92,7 @@ def _write_modules(course: Course, workspace: Course) -> None:
     for module in course.modules:
         folder = workspace.root / module.folder.relative_to(course.root)
         _write(folder / module.notebook.name, nbformat.writes(_for_students(course, module)) + "\n")
-        for name in ("README.md", "module.yaml"):
+        for name in ("README.md", "module.yaml", HINTS):
             if not (module.folder / name).is_file():
                 raise TitoError(f"module {module.slug} has no {name}", place=str(module.folder), next_step="write it")
             shutil.copyfile(module.folder / name, folder / name)

@@ -77,7 +77,9 @@ def test_a_workspace_holds_what_students_need_and_nothing_else(author_tree, run_
     expected = {"README.md", "LICENSE", "settings.ini", "pyproject.toml", "milestones/01_1957_perceptron/perceptron.py"}
     expected |= {name for name in ["constraints.txt"] if (author_tree / name).exists()}
     for name in ("01_setup", "02_tensor", "06_autograd"):
-        expected |= {f"modules/{name}/{file}" for file in (f"{name[3:]}.ipynb", "README.md", "module.yaml")}
+        expected |= {
+            f"modules/{name}/{file}" for file in (f"{name[3:]}.ipynb", "README.md", "module.yaml", "hints.yaml")
+        }
         expected |= {f"tests/modules/test_{name}.py", f".tito/release/{name}.ipynb"}
     faces = {"nn/__init__.py", "nn/functional.py", "nn/utils.py", "optim/__init__.py", "optim/lr_scheduler.py"}
     library = {"__init__.py", "_face.py", "core/__init__.py", *faces}

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tito.course import Module
+from tito.hints import helps
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +72,8 @@ def print_failure(console: Console, item: Module, failure: Failure) -> None:
     what = f"the cell {failure.exercise or failure.cell}"
     what = f"{failure.function} in {what}" if failure.function else what
     console.print(f"  next:  {doing} {what}, save, then: tito module test {item.nn}")
-    console.print(f"         for a hint: tito module hint {item.nn}")
+    if helps(failure):
+        console.print(f"         for a hint: tito module hint {item.nn}")
 
 
 def print_indented(console: Console, columns: int, text: str, style: str = "") -> None:
