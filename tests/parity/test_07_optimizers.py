@@ -248,6 +248,7 @@ def test_one_cycle(name: str, options: dict[str, Any]) -> None:
 def test_a_cycle_that_is_over(library: Any) -> None:
     scheduler = library.OneCycleLR(both("SGD")[library is their_schedulers], 0.5, 20)
     for _ in range(20):
+        scheduler.optimizer.step()
         scheduler.step()
     with pytest.raises(ValueError, match="21"):
         scheduler.step()

@@ -182,7 +182,8 @@ class Optimizer:
         """
         owner = f"{type(self).__name__}: group {len(self.param_groups)}"
         if not isinstance(param_group, dict) or "params" not in param_group:
-            raise TypeError(f'{owner}: expected a dictionary with "params", got {type(param_group).__name__}')
+            given = "one without" if isinstance(param_group, dict) else type(param_group).__name__
+            raise TypeError(f'{owner}: expected a dictionary with "params", got {given}')
         parameters = parameter_list(owner, param_group["params"])
         holders = {id(held): other for other, group in enumerate(self.param_groups) for held in group["params"]}
         for position, parameter in enumerate(parameters):
