@@ -663,9 +663,7 @@ def test_killed_in_the_middle_of_writing_it_resumes_to_the_same_bit(tmp_path: Pa
     assert smooth.returncode == 0, smooth.stderr
     path = tmp_path / "run.npz"
     first = play(path, 1)
-    assert first.returncode == -signal.SIGKILL and not path.exists(), (
-        "killed in the first writing: no file yet"
-    )
+    assert first.returncode == -signal.SIGKILL and not path.exists(), "killed in the first writing: no file yet"
     for kill_in, step in ((4, 7), (5, 15)):  # after 3, 6, 7 (the end of an epoch); then after 9, 12, 14 (another), 15
         killed = play(path, kill_in)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
