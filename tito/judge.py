@@ -6,16 +6,16 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tito.course import Course, Module
+from tito.outcome import CellResult, not_run
 from tito.repair import cell_label, read_own_notebook
 from tito.source import code_cells, grade_info, read_notebook
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-
-    from tito.outcome import CellResult
 
 _STOPPED = ("timeout", "output limit", "died")
 _STUB = "raise NotImplementedError()"  # what nbgrader leaves of a solution
@@ -83,7 +83,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return not self.failures
+        return not self.failures and all(test.ok for test in self.tests)
 
     @property
     def points(self) -> float:
@@ -118,9 +118,10 @@ def judge(
 def verdict_on(
     module: Module, notebook: NotebookNode, repairs: list[str], cells: Sequence[CellResult], seconds: float
 ) -> Verdict:
-    """What the results so far say. Cells that run later add failures, and change none."""
+    """What the results so far, those of the first cells, say. Cells that run later add failures, and change none."""
     failures = tuple(_Explainer(notebook, cells).failures())
-    tests = tuple(cell for cell in cells if cell.is_test)
+    known = [*cells, *map(not_run, islice(code_cells(notebook), len(cells), None))]
+    tests = tuple(cell for cell in known if cell.is_test)
     return Verdict(module, notebook, tuple(repairs), tests, failures, seconds)
 
 

@@ -30,8 +30,8 @@ from nbformat import NotebookNode
 import tito
 from tito.course import Course, Limits, Module
 from tito.errors import TitoError
-from tito.outcome import CellResult, Place, RunResult, Status, is_test
-from tito.source import code_cells, grade_info
+from tito.outcome import CellResult, Place, RunResult, Status, is_test, not_run
+from tito.source import code_cells
 from tito.staging import stage_package
 
 # what the executed notebook shows as the error's name where the kernel could not say it itself
@@ -201,12 +201,8 @@ class _Run:
         if status in _MARKS:
             ename, evalue = _MARKS[status], self._explain(status)
             cell.outputs.append(nbv4.new_output("error", ename=ename, evalue=evalue, traceback=[f"{ename}: {evalue}"]))
-        info = grade_info(cell)
-        return CellResult(
-            id=cell.id,
-            grade_id=info.get("grade_id", ""),
-            is_test=is_test(cell),
-            points=float(info.get("points") or 0),
+        return replace(
+            not_run(cell),
             status=status,
             ename=ename,
             evalue=evalue,

@@ -48,6 +48,11 @@ def print_hint(console: Console, failure: Failure, climbed: Hint) -> None:
     """What is wrong, and the rungs so far."""
     console.print(" in the cell ".join(filter(None, [climbed.function, climbed.exercise])), style="bold")
     print_indented(console, 0, failure.problem, "red")
+    print_rungs(console, climbed)
+
+
+def print_rungs(console: Console, climbed: Hint) -> None:
+    """The rungs so far, each with its name."""
     for number, rung in enumerate(climbed.rungs, start=1):
         console.print(f"\n{number} of {len(RUNGS)}: {RUNGS[rung.name]}", style="bold")
         if rung.name == "code":
