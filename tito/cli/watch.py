@@ -50,6 +50,7 @@ def watch(nn: str | None) -> None:
     with FullScreen() as terminal:
         screen = _Screen(course, item, terminal)
         with suppress(EOFError):
+            screen.tick()
             _follow(course, item, screen)
     if screen.run:
         click.echo(summary(screen.run.verdict))
@@ -85,7 +86,6 @@ class _Screen:
         self.lists = False
         self.note = f"reading the notebook of {item.slug}"
         self.drawn: tuple[int, int] | None = None  # the size that was drawn; None if it is out of date
-        self.tick()
 
     def begins(self, run: Run) -> None:
         self.run, self.problem, self.hint = run, None, None
@@ -158,10 +158,18 @@ class _Screen:
         self.drawn = columns, rows = self.terminal.size()
         head = _rendered(columns, self._print_head)
         foot = _rendered(columns, self._print_foot)
-        body = _rendered(columns, self._print_tests if self.lists else self._print_body)
-        body = _cut(body, rows - len(head) - len(foot), from_the_end=self.hint is not None and not self.lists)
+        body = self._body(columns, rows - len(head) - len(foot))
         gap = [""] * (rows - len(head) - len(body) - len(foot))
         self.terminal.draw([*head, *body, *gap, *foot][-rows:])
+
+    def _body(self, columns: int, room: int) -> list[str]:
+        """At most ``room`` lines; where that is too few, the end of the hints is worth more than their beginning."""
+        if self.lists:
+            return _cut(_rendered(columns, self._print_tests), room)
+        first = _rendered(columns, self._print_first)
+        hint = _rendered(columns, self._print_hint) if self.hint else []
+        hint = _cut(hint[::-1], max(room - len(first), room // 2))[::-1]
+        return _cut(first, room - len(hint)) + hint
 
     def _print_head(self, console: Console) -> None:
         from rich.progress_bar import ProgressBar
@@ -172,14 +180,18 @@ class _Screen:
         tests = self.run.verdict.tests
         console.print(summary(self.run.verdict), style="bold")
         passed = sum(test.ok for test in tests)
-        console.print(ProgressBar(total=len(tests), completed=passed, width=min(_BAR, console.width)))
+        console.print(
+            ProgressBar(total=len(tests), completed=passed, width=min(_BAR, console.width), complete_style="green")
+        )
 
-    def _print_body(self, console: Console) -> None:
+    def _print_first(self, console: Console) -> None:
         if self.problem:
             console.print()
             print_indented(console, 0, str(self.problem), "red")
         if self.run:
             _print_first(console, self.run)
+
+    def _print_hint(self, console: Console) -> None:
         if self.hint:
             print_rungs(console, self.hint)
 
@@ -252,17 +264,20 @@ def _clock() -> str:
 def _rendered(columns: int, prints: Print) -> list[str]:
     """The lines that ``prints`` prints on a terminal of that width."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(width=columns, highlight=False, markup=False)
-    with console.capture() as captured:
+    with console.capture() as printed:
         prints(console)
+    with console.capture() as captured:
+        for line in Text.from_ansi(printed.get()).split():
+            console.print(line, soft_wrap=True)  # so that no colour goes on from one line into the next
     return captured.get().removesuffix("\n").split("\n")
 
 
-def _cut(lines: list[str], room: int, *, from_the_end: bool) -> list[str]:
-    """As many of ``lines`` as there is room for, and in place of the others, a line that says so."""
+def _cut(lines: list[str], room: int) -> list[str]:
+    """As many of ``lines`` as there is room for, and in place of the others one that says so."""
     if len(lines) <= room:
         return lines
     kept = max(room - 1, 0)
-    more = f"... {len(lines) - kept} more lines"
-    return [more, *lines[len(lines) - kept :]] if from_the_end else [*lines[:kept], more]
+    return [*lines[:kept], f"... {len(lines) - kept} more lines"]
