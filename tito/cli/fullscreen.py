@@ -28,7 +28,7 @@ class FullScreen:
     def __init__(self) -> None:
         self._input = sys.stdin.fileno()
         self._output = sys.stdout.fileno()
-        self._shown: list[str] = []
+        self._shown: tuple[tuple[int, int], list[str]] | None = None
 
     @staticmethod
     def is_possible() -> bool:
@@ -50,7 +50,7 @@ class FullScreen:
     @property
     def is_blank(self) -> bool:
         """True if nothing is drawn, as after Ctrl-Z and `fg`."""
-        return not self._shown
+        return self._shown is None
 
     def size(self) -> tuple[int, int]:
         """Columns and rows."""
@@ -73,14 +73,15 @@ class FullScreen:
 
     def draw(self, lines: list[str]) -> None:
         """Show ``lines``, one for each row of the terminal, none of them wider than it."""
-        if lines != self._shown:
-            self._shown = lines
+        shown = self.size(), lines
+        if shown != self._shown:
+            self._shown = shown
             self._write("\x1b[H" + "\r\n".join(f"\x1b[2K{line}" for line in lines))
 
     def _take(self) -> None:
         tty.setcbreak(self._input, termios.TCSADRAIN)
         self._write(_TAKE)
-        self._shown = []
+        self._shown = None
 
     def _give_back(self) -> None:
         with suppress(OSError, termios.error):  # it may be gone
