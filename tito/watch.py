@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tito.course import SETTINGS, Course, Module
-from tito.errors import TitoError
+from tito.errors import TitoError, told
 from tito.judge import Verdict, notebook_to_judge, verdict_on
 from tito.outcome import CellResult
 from tito.progress import read_progress, require_prerequisites
@@ -18,7 +18,6 @@ from tito.source import code_cells, grade_info
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-
 
 _TICK = 0.1  # seconds between two looks at the file; what looks the same twice is not being written any more
 _PATIENCE = 2.0  # seconds that a file may be away or half-written in the middle of a save
@@ -121,12 +120,12 @@ class Watch:
             stamp = await self._new_stamp()
             try:
                 saved = self._read()
-            except TitoError as problem:
+            except (TitoError, OSError) as problem:
                 if await self._changes(stamp):
                     continue
-                self.seen, self.judged = stamp, None
+                self.seen = stamp
                 await self._stop_run()
-                self.view.trouble(problem)
+                self._give_up(problem)
             else:
                 self.seen = stamp
                 return saved
@@ -180,7 +179,7 @@ class Watch:
     async def _play(self, coming: asyncio.Future[Run]) -> bool:
         """Start a kernel, wait for a run and play it, in another kernel if this one is out of date by then.
 
-        False if no kernel starts.
+        False if that cannot be.
         """
         from tito.runner import fresh_kernel
 
@@ -196,10 +195,14 @@ class Watch:
                     run.end = time.monotonic()
                     self.view.ends(run)
                     return True
-        except TitoError as problem:
-            self.judged = None
-            self.view.trouble(problem)
+        except (TitoError, OSError) as problem:
+            self._give_up(problem)
             return False
+
+    def _give_up(self, problem: TitoError | OSError) -> None:
+        """Until the next save, whatever it holds."""
+        self.judged = None
+        self.view.trouble(problem if isinstance(problem, TitoError) else told(problem))
 
     def _add(self, run: Run, cell: CellResult) -> None:
         run.add(cell)
@@ -228,7 +231,7 @@ def _stamp(path: Path) -> Stamp:
     return state.st_ino, state.st_mtime_ns, state.st_size
 
 
-def _ground(course: Course) -> dict[Path, Stamp]:
+def _ground(course: Course) -> Ground:
     """What a verdict depends on besides the notebook: the package and the settings."""
     return {path: _stamp(path) for path in (course.root / SETTINGS, *course.library.rglob("*.py"))}
 

@@ -368,6 +368,7 @@ class Kernels:
     """In place of ``tito.runner.fresh_kernel``: remembers which kernel a notebook was run in, by its number."""
 
     def __init__(self) -> None:
+        self.trouble: Exception | None = None  # of the next one
         self.begun = 0
         self.ended = 0
         self.dead: set[int] = set()
@@ -375,6 +376,9 @@ class Kernels:
 
     @asynccontextmanager
     async def __call__(self, course: Course, module: Module) -> AsyncIterator[Kernels.One]:
+        trouble, self.trouble = self.trouble, None
+        if trouble:
+            raise trouble
         self.begun += 1
         try:
             yield self.One(self, self.begun)
@@ -517,4 +521,26 @@ def test_a_kernel_waits_for_the_next_save_unless_it_is_out_of_date(workspace: Pa
 
     story.play(workspace, steps())
     assert "nothing new" not in story.told
+    assert kernels.begun == kernels.ended
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        (TitoError("the Jupyter kernel does not start"), "the Jupyter kernel does not start"),
+        (OSError(28, "No space left on device"), "a file cannot be read or written: No space left on device"),
+    ],
+)
+def test_a_kernel_that_does_not_start_is_told_and_tried_again(
+    workspace: Path, kernels: Kernels, trouble: Exception, says: str
+) -> None:
+    story = Story()
+
+    def steps() -> Iterator[Callable[[], bool]]:
+        kernels.trouble = trouble
+        yield lambda: story.told == ["begins", says]
+        os.utime(workspace / "modules/01_setup/setup.ipynb")
+        yield lambda: story.told[2:] == ["begins", "ends"]
+
+    story.play(workspace, steps())
     assert kernels.begun == kernels.ended

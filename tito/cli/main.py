@@ -14,7 +14,7 @@ except ModuleNotFoundError:
 
     sys.exit(f"Error: tito's own packages are not installed in this environment\n  next:  {INSTALL}")
 
-from tito.errors import TitoError
+from tito.errors import TitoError, told
 from tito.terminal import visible
 
 # command -> (where it is defined, one line for `tito --help`)
@@ -69,15 +69,11 @@ def cli(ctx: click.Context) -> None:
 
 def _told(error: OSError | ModuleNotFoundError) -> TitoError:
     """Trouble with files or with the environment, told as every other refusal is."""
-    if isinstance(error, ModuleNotFoundError):
-        from tito.doctor import INSTALL
+    if isinstance(error, OSError):
+        return told(error)
+    from tito.doctor import INSTALL
 
-        return TitoError(f"{error.name} is not installed in this environment", place=sys.prefix, next_step=INSTALL)
-    return TitoError(
-        f"a file cannot be read or written: {error.strerror or error}",
-        place=str(error.filename or ""),
-        next_step="look at the folder's permissions and at the free space (df -h), then try again",
-    )
+    return TitoError(f"{error.name} is not installed in this environment", place=sys.prefix, next_step=INSTALL)
 
 
 def main() -> None:
