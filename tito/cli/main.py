@@ -6,6 +6,7 @@ import signal
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from types import FrameType
 
 try:
     import click
@@ -76,11 +77,18 @@ def _told(error: OSError | ModuleNotFoundError) -> TitoError:
     return TitoError(f"{error.name} is not installed in this environment", place=sys.prefix, next_step=INSTALL)
 
 
+def _end(*_: int | FrameType | None) -> None:
+    """Tidy up as after Ctrl-C; also where Ctrl-C itself is ignored, as in the background of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 def main() -> None:
     """Run the command line; every error that a person can mend is shown without a traceback."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # which it is under nohup
-            signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))  # tidy up as after Ctrl-C
+            signal.signal(ending, _end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a student's text may hold what the terminal has no letters for
