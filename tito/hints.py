@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,8 @@ from tito.atomic import write_atomically
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.progress import dump_progress, only_one, progress_file, read_progress
+from tito.repair import read_pristine
+from tito.source import code_cells, read_notebook
 
 if TYPE_CHECKING:
     from tito.judge import Failure
@@ -82,26 +85,48 @@ def next_hint(course: Course, item: Module, failure: Failure) -> Hint | None:
             place=str(item.folder / FILE),
             next_step=_advice(item),
         )
-    function = _function_to_mend(failure, list(ladders))
+    function = _function_to_mend(course, item, failure, list(ladders))
     ladder = ladders[function]
     before = _count(course, item, " ".join(filter(None, [failure.exercise, function])), len(ladder))
     return Hint(failure.exercise, function, ladder[: before + 1], before < len(ladder))
 
 
-def _function_to_mend(failure: Failure, functions: list[str]) -> str:
-    """The one that failed; if that is not known, the one that the failing line or the message speaks of; or the first.
-
-    A function is spoken of by its name (``_sub`` as ``sub``), which counts most, or by its class.
-    """
+def _function_to_mend(course: Course, item: Module, failure: Failure, functions: list[str]) -> str:
+    """The one that failed; if that is not known, the one that the failing test speaks of; or the first."""
     own = [name for name in functions if f"{failure.function}.".startswith(f"{name}.")]
+    if own or len(functions) == 1:
+        return (own or functions)[0]
+    spoken = (_spoken_of(text, functions) for text in _evidence(course, item, failure))
+    return next(filter(None, spoken), functions[0])
+
+
+def _evidence(course: Course, item: Module, failure: Failure) -> list[str]:
+    """What may name the function to mend, the best first: the failing line, its statement, the message, lines above."""
+    notebook = read_pristine(item) if course.is_workspace else read_notebook(item)
+    source = next((cell.source for cell in code_cells(notebook) if cell.id == failure.failed), "")
+    above = source.split("\n")[: failure.failed_line]
+    return [failure.line, _statement_at(source, failure.failed_line), failure.problem, *reversed(above)]
+
+
+def _statement_at(source: str, line: int) -> str:
+    """The innermost statement that holds ``line``: of a ``with`` that failed, the block as well."""
+    statements = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+    around = [node for node in statements if node.lineno <= line <= (node.end_lineno or node.lineno)]
+    innermost = max(around, key=lambda node: node.lineno, default=None)
+    return ast.get_source_segment(source, innermost) or "" if innermost else ""
+
+
+def _spoken_of(text: str, functions: list[str]) -> str:
+    """The function whose name stands first in ``text`` (``_sub`` as ``sub`` or ``SUB``), or else its class's."""
     for part in (-1, 0):
-        for text in (failure.line, failure.problem):
-            own += [name for name in functions if _speaks_of(text, name.split(".")[part])]
-    return (own or functions)[0]
-
-
-def _speaks_of(text: str, name: str) -> bool:
-    return not name.startswith("__") and bool(re.search(rf"\b{name.strip('_')}\b", text))
+        names = {
+            name: name.split(".")[part].lstrip("_") for name in functions if not name.split(".")[part].endswith("__")
+        }
+        found = {name: re.search(rf"\b_?{word}\b", text, re.IGNORECASE) for name, word in names.items()}
+        places = {name: match.start() for name, match in found.items() if match}
+        if places:
+            return min(places, key=places.__getitem__)
+    return ""
 
 
 def _count(course: Course, item: Module, ladder: str, most: int) -> int:

@@ -48,14 +48,15 @@ _CAUSES = {
 class Failure:
     """Why a cell fails, in words for the person who can mend it: a test, or a cell that the others build on.
 
-    ``cell`` is what people call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if it is
-    not known.
+    ``failed`` is the cell that fails, and ``failed_line`` the number of its line that does. ``cell`` is what people
+    call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if they are not known.
     ``error`` is the error's name (``NameError``), or that of what stopped the cell.
     ``exercise`` is the exercise to work on, and ``function`` what to mend in it, where they are known; ``unwritten`` if
     nothing has been written there yet.
     """
 
     failed: str
+    failed_line: int
     problem: str
     error: str
     cause: str
@@ -147,7 +148,7 @@ class _Explainer:
         cell = self.cells[place.cell_id if place else culprit.id]
         line = _line(cell.source, place.line) if place else ""
         exercise = cell.id if cell.id in self.exercises else ""
-        if culprit.is_test and not exercise:
+        if culprit.is_test and (not exercise or self._is_solved(exercise, failed)):
             exercise = self._exercise(failed)
         function = _function_at(cell.source, place.line) if place and cell.id == exercise else ""
         if not function and exercise:
@@ -155,6 +156,7 @@ class _Explainer:
         unwritten = culprit.ename == "NotImplementedError" and line.strip() == _STUB
         return Failure(
             failed=cell_label(self.cells[failed.id]),
+            failed_line=failed.line or 0,
             problem=f"not written yet: {function or exercise}" if unwritten else _message(culprit),
             error=culprit.ename,
             cause="" if unwritten else _CAUSES.get(culprit.ename, ""),
@@ -182,6 +184,12 @@ class _Explainer:
     def _is_needed(self, result: CellResult) -> bool:
         """True for exercises, and for cells that are exported: what comes after builds on them."""
         return result.id in self.exercises or bool(self.cells[result.id].source.startswith("#|"))
+
+    def _is_solved(self, exercise: str, failed: CellResult) -> bool:
+        """True if tests of the exercise ran before, and passed: what raises in it was called wrongly by another."""
+        before = self.results[: self.results.index(failed)]
+        own = [result for result in before if result.is_test and self._exercise(result) == exercise]
+        return bool(own) and all(result.ok for result in own)
 
     def _exercise(self, failed: CellResult) -> str:
         """The exercise that a test is for: the one it is named after, or the last one before it."""

@@ -6,17 +6,20 @@ import ast
 import json
 import keyword
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from tito.course import Course, Module
 from tito.errors import TitoError
-from tito.hints import Hint, next_hint, read_ladders
+from tito.hints import FILE, Hint, next_hint, read_ladders
 from tito.judge import Failure
+from tito.leaks import find_leaks
 from tito.source import code_cells, grade_info, is_marker, read_notebook, split_secret
 
 COURSE = Course(Path(__file__).parents[2])
@@ -73,8 +76,9 @@ def statements(nodes: Any) -> Iterator[str]:
 
 
 def tells(text: str) -> bool:
-    """False for what is the same in everybody's code: ``else:``, ``)``, ``return None``."""
-    return any(not keyword.iskeyword(word) for word in re.findall(r"[A-Za-z_]\w*", text))
+    """False for what is the same in everybody's code: ``else:``, ``)``, ``return out``."""
+    words = [word for word in re.findall(r"[A-Za-z_]\w*", text) if not keyword.iskeyword(word)]
+    return bool(words) and not re.fullmatch(r"return \w+", text.strip())
 
 
 def collapsed(text: str) -> str:
@@ -113,21 +117,28 @@ def test_no_rung_tells_a_line_of_the_solution(module: Module) -> None:
             assert not told, f"{where}: the code tells {told}"
 
 
+def test_no_rung_tells_a_line_of_another_module(tmp_path: Path) -> None:
+    for module in COURSE.modules:
+        shutil.copyfile(module.folder / FILE, tmp_path / f"{module.slug}.yaml")
+    assert find_leaks(COURSE, tmp_path) == []
+
+
 @EVERY_MODULE
-def test_near_code_is_python_with_blanks_and_prose_is_not_code(module: Module) -> None:
+def test_near_code_is_python_with_blanks_and_prose_is_short(module: Module) -> None:
     for name, ladders in read_ladders(module).items():
         for function, (question, method, code) in ladders.items():
             where = f"{name} {function}"
             assert blanks(ast.parse(code.text)), f"{where}: the near-code leaves nothing to think"
             assert "?" in question.text, f"{where}: the first rung is a question"
-            assert len(re.findall(r"[.:;!?](?=\s|$)", method.text)) <= 5, f"{where}: the method is too long"
-            assert max(map(len, code.text.split("\n"))) <= 100, where
+            assert len(question.text) <= 400 and len(method.text) <= 500, f"{where}: nobody stuck reads that much"
+            assert max(map(len, code.text.split("\n"))) <= 100, f"{where}: the code does not fit a screen"
 
 
 # how a student climbs
 
 REPORT = Failure(
     failed="test-setup-report",
+    failed_line=2,
     problem="not written yet: environment_report",
     error="NotImplementedError",
     cause="",
@@ -201,6 +212,8 @@ def test_each_function_has_a_count_of_its_own(workspace: Path) -> None:
         ({"function": "Box", "line": "close(Box(3).size(), 3)"}, "Box.size"),
         ({"function": "", "line": "assert made == 3", "problem": "Box(3) keeps 3"}, "Box.__init__"),
         ({"function": "", "line": "assert made == 3", "problem": "size of 3: got 4"}, "Box.size"),
+        ({"function": "", "line": "close(RULES[ONE], 3)"}, "one"),
+        ({"function": "", "line": "Box(one(size)).size()"}, "one"),
         ({"function": "", "line": "assert boxes == 3", "problem": "got 4"}, "one"),
     ],
 )
@@ -209,6 +222,25 @@ def test_the_function_that_a_test_speaks_of_is_hinted_at(
 ) -> None:
     write_hints(workspace, BOTH)
     assert climb(workspace, failure(**fields)).function == function
+
+
+@pytest.mark.parametrize(
+    ("lines", "failed_line", "function"),
+    [
+        (["size()", "with raises(TypeError):", "    one()", "size()"], 2, "one"),
+        (["one()", "made = size()", "for _ in made:", "    assert _", "one()"], 4, "Box.size"),
+    ],
+)
+def test_a_test_that_names_the_function_elsewhere_is_read(
+    workspace: Path, lines: list[str], failed_line: int, function: str
+) -> None:
+    write_hints(workspace, BOTH)
+    path = Course(workspace).module("01").pristine
+    notebook = nbformat.read(path, as_version=4)
+    next(cell for cell in notebook.cells if cell.id == "test-setup-report").source = "\n".join(lines)
+    nbformat.write(notebook, path)
+    failed = failure(function="", line="", problem="got 4", failed_line=failed_line)
+    assert climb(workspace, failed).function == function
 
 
 @pytest.mark.parametrize("error", ["SyntaxError", "NameError", "FileNotFoundError"])

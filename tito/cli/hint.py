@@ -62,12 +62,10 @@ def print_rungs(console: Console, climbed: Hint) -> None:
 
 
 def _next_step(nn: str, climbed: Hint) -> str:
-    try_it = f"try it, save, then: tito module test {nn}"
-    if not climbed.is_all:
-        return f"{try_it}   (for more: tito module hint {nn})"
-    if climbed.is_new:
-        return f"{try_it}   (this was the last hint)"
-    return (
-        "that is every hint there is. Run the EXAMPLE of the docstring in a cell of your own, line by line, print what "
-        f"each gives, and ask whoever teaches you; then: tito module test {nn}"
-    )
+    if climbed.is_all and not climbed.is_new:
+        return (
+            "that is every hint there is. Run the EXAMPLE of the docstring in a cell of your own, line by line, and "
+            f"print what each gives.\n      Then: tito module test {nn}"
+        )
+    more = "this was the last hint" if climbed.is_all else f"for more: tito module hint {nn}"
+    return f"try it, save, then: tito module test {nn}\n      {more}"
