@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tito.course import Course, Module
+from tito.outcome import CellResult, not_run
 from tito.repair import cell_label, read_own_notebook
 from tito.source import code_cells, grade_info, read_notebook
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-
-    from tito.outcome import CellResult
 
 _STOPPED = ("timeout", "output limit", "died")
 _STUB = "raise NotImplementedError()"  # what nbgrader leaves of a solution
@@ -84,7 +84,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return not self.failures
+        return not self.failures and all(test.ok for test in self.tests)
 
     @property
     def points(self) -> float:
@@ -113,17 +113,25 @@ def judge(
     from tito.runner import run_notebook
 
     run = run_notebook(course, module, notebook, stop_at_first_failure=stop_at_first_failure, on_cell=on_cell)
-    failures = tuple(_Explainer(notebook, run.cells).failures())
-    tests = tuple(cell for cell in run.cells if cell.is_test)
-    return Verdict(module, notebook, tuple(repairs), tests, failures, run.seconds)
+    return verdict_on(module, notebook, repairs, run.cells, run.seconds)
+
+
+def verdict_on(
+    module: Module, notebook: NotebookNode, repairs: list[str], cells: Sequence[CellResult], seconds: float
+) -> Verdict:
+    """What the results so far, those of the first cells, say. Cells that run later add failures, and change none."""
+    failures = tuple(_Explainer(notebook, cells).failures())
+    known = [*cells, *map(not_run, islice(code_cells(notebook), len(cells), None))]
+    tests = tuple(cell for cell in known if cell.is_test)
+    return Verdict(module, notebook, tuple(repairs), tests, failures, seconds)
 
 
 class _Explainer:
     """Finds, for a test that fails, the cell and line to look at."""
 
-    def __init__(self, notebook: NotebookNode, results: tuple[CellResult, ...]) -> None:
+    def __init__(self, notebook: NotebookNode, results: Sequence[CellResult]) -> None:
         self.results = results
-        self.cells = {result.id: cell for result, cell in zip(results, code_cells(notebook), strict=True)}
+        self.cells = {result.id: cell for result, cell in zip(results, code_cells(notebook), strict=False)}
         marks = {name: grade_info(cell) for name, cell in self.cells.items()}
         self.exercises = [name for name, mark in marks.items() if mark.get("solution") and not mark.get("grade")]
 

@@ -152,7 +152,8 @@ def _accepted(course: Course, verdict: Verdict) -> bool:
 
     text = candidate(course, verdict)
     check_candidate(course, verdict.module, text)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on there is only writing, and it should not be halved
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)  # from here on there is only writing, and it should not be halved
     return accept(course, verdict.module, text)
 
 
