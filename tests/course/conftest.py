@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -330,6 +331,37 @@ MODULES: dict[str, tuple[list[int], list[str], list[str], str]] = {
     ),
 }
 
+HINTS = {
+    "01_setup": """
+        setup-report:
+          question: Which module of Python's own knows the name of the system?
+          method: Ask it, and put the answer under its key.
+          code: |
+            name = ...
+            return {"system": ...}
+        """,
+    "02_tensor": """
+        tensor-class:
+          question: Of what dtype is an array made of a list of whole numbers?
+          method: Convert once, on the way in.
+          code: |
+            self.data = np.asarray(values, ...)
+        tensor-add:
+          question: What does `add` return, an array or a Tensor?
+          method: Add the arrays, then wrap.
+          code: |
+            return Tensor(... + ...)
+        """,
+    "06_autograd": """
+        autograd-slope:
+          question: How far apart are the two points?
+          method: Divide the difference by that.
+          code: |
+            rise = ...
+            return float(rise / ...)
+        """,
+}
+
 
 def _write_module(root: Path, slug: str) -> None:
     prerequisites, exports, cells, tests = MODULES[slug]
@@ -343,6 +375,7 @@ def _write_module(root: Path, slug: str) -> None:
         f"prerequisites: {prerequisites}\nexports: [{', '.join(exports)}]\nhours: 2\n",
         encoding="utf-8",
     )
+    (folder / "hints.yaml").write_text(dedent(HINTS[slug]).lstrip(), encoding="utf-8")
     test_file = root / "tests" / "modules" / f"test_{slug}.py"
     test_file.parent.mkdir(parents=True, exist_ok=True)
     test_file.write_text(dedent(tests).lstrip(), encoding="utf-8")
@@ -426,4 +459,25 @@ def workspace(_released: Path, tmp_path: Path) -> Path:
     """A fresh student's workspace: the release of the tiny course."""
     root = tmp_path / "class"
     shutil.copytree(_released, root, symlinks=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tree(_exported: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The author's tree of the tiny course, exported; its cells may run for the CELL_SECONDS of the test's module."""
+    root = tmp_path_factory.mktemp("grading") / "author"
+    shutil.copytree(_exported, root)
+    settings = root / "settings.ini"
+    seconds = f"cell_seconds = {request.module.CELL_SECONDS}"
+    settings.write_text(re.sub(r"(?m)^cell_seconds = .*", seconds, settings.read_text(encoding="utf-8")))
+    return root
+
+
+@pytest.fixture(scope="module")
+def assigned(tree: Path, run_tito: RunTito) -> Path:
+    """A course directory with an assignment, module 02, that nobody has handed in."""
+    root = tree.parent / "assigned"
+    for command in (["init", root], ["generate", "02", "--course", root]):
+        done = run_tito(tree, "nbgrader", *command)
+        assert done.returncode == 0, done.stderr
     return root

@@ -320,7 +320,7 @@ def test_nan_in_the_data_is_found_before_a_weight_changes() -> None:
     with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match=message):
         trainer.batch = 2
         trainer.fit(loader, epochs=1)
-    assert weights(trainer) | {"0.mean": b""} == before
+    assert weights(trainer) | {"0.mean": b""} == before and trainer.averages == {}
 
 
 def test_a_step_that_is_too_long_is_blamed_on_the_rate_and_the_parameter_is_named() -> None:
@@ -663,9 +663,7 @@ def test_killed_in_the_middle_of_writing_it_resumes_to_the_same_bit(tmp_path: Pa
     assert smooth.returncode == 0, smooth.stderr
     path = tmp_path / "run.npz"
     first = play(path, 1)
-    assert first.returncode == -signal.SIGKILL and not path.exists(), (
-        "killed in the first writing: no file yet"
-    )
+    assert first.returncode == -signal.SIGKILL and not path.exists(), "killed in the first writing: no file yet"
     for kill_in, step in ((4, 7), (5, 15)):  # after 3, 6, 7 (the end of an epoch); then after 9, 12, 14 (another), 15
         killed = play(path, kill_in)
         assert killed.returncode == -signal.SIGKILL, killed.stderr

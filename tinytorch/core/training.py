@@ -694,8 +694,9 @@ class Trainer:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
         self.metrics = dict(metrics or {})
-        for taken in {"loss", "lr"} & self.metrics.keys():
-            raise ValueError(f"Trainer: the history has a {taken!r} already; give the metric another name")
+        taken = {"loss", "lr"} & self.metrics.keys()
+        if taken:
+            raise ValueError(f"Trainer: a metric cannot be called {taken.pop()!r}, which the history has already")
         self.max_grad_norm, self.accumulate, self.callbacks = max_grad_norm, accumulate, list(callbacks)
         self.epoch = self.batch = self.step = self.epochs = 0
         self.batches: int | None = None
@@ -729,6 +730,8 @@ class Trainer:
             weights are then as they were before this step.
         ValueError
             If a loader gives nothing.
+        OSError
+            If a checkpoint cannot be written.
         """
         self.epochs, self.batches = epochs, len(loader) if isinstance(loader, Sized) else None
         self.model.train()
@@ -762,15 +765,16 @@ class Trainer:
 
     def watch(self, group: Sequence[Batch], results: Sequence[tuple[Any, float]]) -> None:
         """Note losses and metrics of a step; FloatingPointError if a loss, or a norm that is clipped, is not finite."""
-        for (_, targets), (outputs, value) in zip(group, results, strict=True):
+        for _, value in results:
             if not math.isfinite(value):
                 self._not_finite(group, f"the loss is {value}")
-            self.note(self.averages, outputs, targets, value)
         if self.max_grad_norm is not None:
             try:
                 clip_grad_norm(self.model.parameters(), self.max_grad_norm, error_if_nonfinite=True)
             except RuntimeError:
                 self._not_finite(group, "the norm of the gradients is not finite")
+        for (_, targets), (outputs, value) in zip(group, results, strict=True):
+            self.note(self.averages, outputs, targets, value)
 
     def update(self) -> None:
         """Let optimizer and scheduler take their step."""
@@ -891,7 +895,8 @@ class Trainer:
             both = f"its callbacks are {sorted(state['callbacks'])}, those of this trainer {sorted(callbacks)}"
             raise ValueError(both)
         if (state["scheduler"] is None) != (self.scheduler is None):
-            raise ValueError(f"it has {'no' if state['scheduler'] is None else 'a'} scheduler, and this trainer not so")
+            ways = ("without a scheduler, this trainer has one", "with a scheduler, this trainer has none")
+            raise ValueError(f"it was saved {ways[self.scheduler is None]}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:

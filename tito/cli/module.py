@@ -19,9 +19,11 @@ from tito.cli.hint import hint
 from tito.cli.milestone import tell_milestone
 from tito.cli.overview import list_modules, next_step
 from tito.cli.show import print_verdict, verdict_as_json
+from tito.cli.solution import solution
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.progress import Progress, only_one, read_progress, state
+from tito.solutions import pack_of
 
 if TYPE_CHECKING:
     from tito.judge import Verdict
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def module() -> None:
-    """Work through the modules: list, start, test, hint, complete, reset.
+    """Work through the modules: list, start, test, hint, complete, solution, reset.
 
     NN is a module's number, its name or both.
 
@@ -40,6 +42,7 @@ def module() -> None:
 
 module.add_command(list_modules)
 module.add_command(hint)
+module.add_command(solution)
 
 
 @module.command()
@@ -139,6 +142,8 @@ def complete(nn: str) -> int:
     path = course.exported(item).relative_to(course.root)
     click.echo(f"\n{item.slug} is complete. " + (f"Exported to {path}:" if changed else f"{path} is as it was:"))
     click.echo(f"  from {item.import_name} import {', '.join(item.exports)}")
+    if pack_of(course).is_file():
+        click.echo(f"To compare it with ours: tito module solution {item.nn}")
     _tell_what_unlocked(course, before)
     return 0
 
@@ -148,7 +153,8 @@ def _accepted(course: Course, verdict: Verdict) -> bool:
 
     text = candidate(course, verdict)
     check_candidate(course, verdict.module, text)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on there is only writing, and it should not be halved
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)  # from here on there is only writing, and it should not be halved
     return accept(course, verdict.module, text)
 
 
