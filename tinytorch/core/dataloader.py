@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from .tensor import Array, Tensor, as_array, default_generator, from_numpy
+from .tensor import Array, as_array, default_generator, from_numpy
 
 # %% auto #0
 __all__ = ['Dataset', 'in_range', 'TensorDataset', 'Subset', 'split_lengths', 'random_split', 'generator_for', 'epoch_order',
@@ -98,7 +98,7 @@ class TensorDataset(Dataset):
     batched = True
 
     def __init__(self, *arrays: Any) -> None:
-        self.arrays = tuple(given.data if isinstance(given, Tensor) else np.asarray(given) for given in arrays)
+        self.arrays = tuple(np.asarray(given) for given in arrays)
         lengths = [len(array) for array in self.arrays]
         if len(set(lengths)) != 1:
             raise ValueError(f"TensorDataset: the arrays must have the same length, got {lengths}")
@@ -158,10 +158,10 @@ def split_lengths(count: int, lengths: Sequence[float]) -> list[int]:
     """
     if all(isinstance(length, int | np.integer) for length in lengths):
         if min(lengths, default=0) < 0 or sum(lengths) != count:
-            raise ValueError(f"random_split: lengths {list(lengths)} do not make up {count} samples")
+            raise ValueError(f"random_split: lengths {lengths} do not make up {count} samples")
         return [int(length) for length in lengths]
     if min(lengths) < 0 or not math.isclose(sum(lengths), 1):
-        raise ValueError(f"random_split: fractions {list(lengths)} add up to {sum(lengths)}, not to 1")
+        raise ValueError(f"random_split: fractions {lengths} add up to {sum(lengths)}, not to 1")
     exact = [count * fraction for fraction in lengths]
     parts = [int(share) for share in exact]
     by_remainder = sorted(range(len(parts)), key=lambda place: parts[place] - exact[place])
@@ -266,7 +266,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
     ValueError
         If shapes, or lengths of tuples, differ; it names the positions in the batch, both values and ``collate_fn``.
     TypeError
-        If a sample is something else; it names its class.
+        If a sample is something else; it names its position and its class.
 
     EXAMPLE:
     >>> default_collate([(np.array([1.0, 2.0]), 7), (np.array([3.0, 4.0]), 8)])
@@ -277,8 +277,10 @@ def default_collate(samples: Sequence[Any]) -> Any:
         check_alike("length", [len(sample) for sample in samples])
         return tuple(default_collate(field) for field in zip(*samples, strict=True))
     arrays = [np.asarray(sample) for sample in samples]
-    if arrays[0].dtype.kind not in "biuf":
-        raise TypeError(f"default_collate: cannot make a batch of {type(samples[0]).__name__}; use a collate_fn")
+    for place, array in enumerate(arrays):
+        if array.dtype.kind not in "biuf":
+            told = type(samples[place]).__name__
+            raise TypeError(f"default_collate: sample {place} of the batch is of type {told}; use a collate_fn")
     check_alike("shape", [array.shape for array in arrays])
     return np.stack(arrays)
 
@@ -324,13 +326,13 @@ def channel_statistics(images: Array, chunk: int = 256) -> tuple[Array, Array]:
     >>> mean, std = channel_statistics(np.array([[[[0, 255]]]], np.uint8)); mean.tolist(), std.tolist()
     ([0.5], [0.5])
     """
-    pixel_sum, square_sum, count = 0.0, 0.0, 0
+    pixel_sum, square_sum = np.zeros(images.shape[1]), np.zeros(images.shape[1])
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk].astype(np.float64) / pixel_scale(images)
-        pixel_sum = pixel_sum + part.sum(axis=(0, 2, 3))
-        square_sum = square_sum + (part * part).sum(axis=(0, 2, 3))
-        count += part[:, 0].size
-    mean = np.asarray(pixel_sum / count)
+        pixel_sum += part.sum(axis=(0, 2, 3))
+        square_sum += (part * part).sum(axis=(0, 2, 3))
+    count = images[:, 0].size
+    mean = pixel_sum / count
     return mean, np.sqrt(square_sum / count - mean * mean)
 
 # %% modules/10_dataloader/dataloader_dev.py #dataloader-normalize
@@ -365,7 +367,7 @@ class Normalize:
     def __call__(self, images: Array, generator: np.random.Generator | None = None) -> Array:
         """``images`` of shape (..., C, H, W) normalised; nothing is random, so the generator is not used."""
         mean, std = per_channel(self.mean, images), per_channel(self.std, images)
-        kind = images.dtype if images.dtype.kind == "f" else np.dtype(np.float32)
+        kind: Any = images.dtype if images.dtype.kind == "f" else np.float32
         scaled = images.astype(kind)
         scaled *= (1 / (pixel_scale(images) * std)).astype(kind)
         scaled -= (mean / std).astype(kind)
@@ -490,13 +492,13 @@ class RandomCrop:
         if images.ndim != 4:
             raise ValueError(f"{self}: expected images of shape (N, C, H, W), got {images.shape}")
         count, channels, rows, columns = images.shape
-        down, right = rows + 2 * self.padding - height, columns + 2 * self.padding - width  # the highest top and left
+        down, right = rows + 2 * self.padding - height, columns + 2 * self.padding - width  # the last top and left
         if min(down, right) < 0:
             raise ValueError(f"{self}: images of {rows} x {columns} are too small")
         padded = np.full((count, channels, down + height, right + width), self.fill, images.dtype)
         padded[:, :, self.padding : self.padding + rows, self.padding : self.padding + columns] = images
-        tops = source.integers(0, down + 1, size=count)
-        lefts = source.integers(0, right + 1, size=count)
+        tops = source.integers(down + 1, size=count)
+        lefts = source.integers(right + 1, size=count)
         return crop_each(padded, tops, lefts, (height, width))
 
 # %% modules/10_dataloader/dataloader_dev.py #dataloader-prefetch
@@ -538,7 +540,7 @@ def prefetched(source: Iterable[Any], depth: int) -> Iterator[Any]:
         raise ValueError(f"prefetched: depth should be at least 1, got {depth}")
     ready: Queue[tuple[str, Any]] = Queue(depth)
     stop = Event()
-    Thread(target=fill, args=(source, ready, stop), name="prefetch", daemon=True).start()
+    Thread(target=fill, args=(source, ready, stop), daemon=True).start()
     try:
         while True:
             message, value = ready.get()
