@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nbformat import NotebookNode
 
 from tito.course import Course, Module
 from tito.outcome import is_test
-from tito.source import code_cells, read_notebook
+from tito.source import code_cells, grade_info, read_notebook
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(ROOT)
@@ -28,6 +29,11 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield f"tinytorch.core.{node.module}" if node.level else str(node.module)
 
 
+def is_demonstration(cell: NotebookNode) -> bool:
+    """A cell that only shows something; it may look at real data: ``from tito import data``."""
+    return not (grade_info(cell) or "#| export" in cell.source)
+
+
 @pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)
 def test_a_module_imports_earlier_ones_and_tito_in_tests_alone(module: Module) -> None:
     for cell in code_cells(read_notebook(module)):
@@ -36,7 +42,8 @@ def test_a_module_imports_earlier_ones_and_tito_in_tests_alone(module: Module) -
             if package == "tinytorch.core":
                 assert NUMBERS[last] < module.number, f"{cell.id} imports {name}"
             if name.partition(".")[0] == "tito":
-                assert name == "tito.testing" and is_test(cell), f"{cell.id} imports {name}"
+                allowed = "tito.testing" if is_test(cell) else "tito" if is_demonstration(cell) else ""
+                assert name == allowed, f"{cell.id} imports {name}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tinytorch").rglob("*.py")), ids=lambda path: path.name)
@@ -59,7 +66,7 @@ class Blocked:
         if top not in sys.stdlib_module_names and top not in ("numpy", "tinytorch"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Blocked)
-import {names}, tinytorch.nn, tinytorch.optim
+import {names}, tinytorch.nn, tinytorch.optim, tinytorch.utils.data
 assert tinytorch.nn.Linear is tinytorch.core.layers.Linear
 """
     done = subprocess.run(
