@@ -522,7 +522,7 @@ def fill(source: Iterable[Any], ready: Queue[tuple[str, Any]], stop: Event) -> N
 
 
 def prefetched(source: Iterable[Any], depth: int) -> Iterator[Any]:
-    """What ``source`` gives, worked out by a thread that is at most ``depth`` finished items ahead, and works on one more.
+    """What ``source`` gives, worked out by a thread that is at most ``depth`` items ahead, and works on one more.
 
     An error in the source is raised here, with its own traceback, after the items before it. The thread ends when the
     source is used up, and as soon as it can when this iterator is closed, thrown away, or left by an exception.
