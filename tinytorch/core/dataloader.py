@@ -277,8 +277,8 @@ def default_collate(samples: Sequence[Any]) -> Any:
         check_alike("length", [len(sample) for sample in samples])
         return tuple(default_collate(field) for field in zip(*samples, strict=True))
     arrays = [np.asarray(sample) for sample in samples]
-    for place, array in enumerate(arrays):
-        if array.dtype.kind not in "biuf":
+    for place, single in enumerate(arrays):
+        if single.dtype.kind not in "biuf":
             told = type(samples[place]).__name__
             raise TypeError(f"default_collate: sample {place} of the batch is of type {told}; use a collate_fn")
     check_alike("shape", [array.shape for array in arrays])
@@ -406,8 +406,8 @@ class RandomHorizontalFlip:
 
     def __call__(self, images: Array, generator: np.random.Generator | None = None) -> Array:
         """``images`` of shape (N, ..., W), some of them mirrored; a new array."""
-        source = generator if generator is not None else default_generator()
-        mirrored = source.random(len(images)) < self.p
+        draws = generator or default_generator()
+        mirrored = draws.random(len(images)) < self.p
         turned = images.copy()
         turned[mirrored] = images[mirrored][..., ::-1]
         return turned
@@ -487,7 +487,7 @@ class RandomCrop:
 
     def __call__(self, images: Array, generator: np.random.Generator | None = None) -> Array:
         """``images`` of shape (N, C, H, W) as (N, C, *size)."""
-        source = generator if generator is not None else default_generator()
+        draws = generator or default_generator()
         height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
         if images.ndim != 4:
             raise ValueError(f"{self}: expected images of shape (N, C, H, W), got {images.shape}")
@@ -497,8 +497,8 @@ class RandomCrop:
             raise ValueError(f"{self}: images of {rows} x {columns} are too small")
         padded = np.full((count, channels, down + height, right + width), self.fill, images.dtype)
         padded[:, :, self.padding : self.padding + rows, self.padding : self.padding + columns] = images
-        tops = source.integers(down + 1, size=count)
-        lefts = source.integers(right + 1, size=count)
+        tops = draws.integers(down + 1, size=count)
+        lefts = draws.integers(right + 1, size=count)
         return crop_each(padded, tops, lefts, (height, width))
 
 # %% modules/10_dataloader/dataloader_dev.py #dataloader-prefetch
@@ -540,8 +540,8 @@ def prefetched(source: Iterable[Any], depth: int) -> Iterator[Any]:
         raise ValueError(f"prefetched: depth should be at least 1, got {depth}")
     ready: Queue[tuple[str, Any]] = Queue(depth)
     stop = Event()
-    Thread(target=fill, args=(source, ready, stop), daemon=True).start()
     try:
+        Thread(target=fill, args=(source, ready, stop), daemon=True).start()
         while True:
             message, value = ready.get()
             if message == "end":
@@ -554,19 +554,19 @@ def prefetched(source: Iterable[Any], depth: int) -> Iterator[Any]:
         while not ready.empty():
             ready.get_nowait()
 
-# %% modules/10_dataloader/dataloader_dev.py #dataloader-066
-def as_tensors(batch: Any, is_target: bool = False) -> Any:
+# %% modules/10_dataloader/dataloader_dev.py #dataloader-067
+def as_tensors(fetched: Any, is_target: bool = False) -> Any:
     """The arrays of a batch as Tensors, with no copy where the dtype stays; what is no array stays as it is.
 
     Float64 becomes float32, signed integers become int64. In a tuple, what follows the first entry are targets: of
     these unsigned integers become int64, too, and bytes of the first entry stay bytes.
     """
-    if isinstance(batch, tuple):
-        return tuple(as_tensors(part, is_target or place > 0) for place, part in enumerate(batch))
-    if not isinstance(batch, np.ndarray):
-        return batch
-    kind = as_array(batch[:0]).dtype if batch.ndim else as_array(batch).dtype
-    return from_numpy(batch.astype(np.int64 if is_target and kind.kind == "u" else kind, copy=False))
+    if isinstance(fetched, tuple):
+        return tuple(as_tensors(part, is_target or place > 0) for place, part in enumerate(fetched))
+    if not isinstance(fetched, np.ndarray):
+        return fetched
+    kind = as_array(fetched[:0]).dtype if fetched.ndim else as_array(fetched).dtype
+    return from_numpy(fetched.astype(np.int64 if is_target and kind.kind == "u" else kind, copy=False))
 
 # %% modules/10_dataloader/dataloader_dev.py #dataloader-loader
 class DataLoader:
