@@ -118,10 +118,10 @@ print(f"prepare 128 pictures: {naive.median_s * 1e3:5.1f} ms, {128 / naive.media
 print(f"forward and backward: {step.median_s * 1e3:5.1f} ms")
 
 # %% [markdown]
-# On the machine this was written on (NumPy 2.4, one thread, other programs at work): 12 ms to prepare and 8 ms to
-# train, and in each of several runs 1.2 to 1.6 times as long to prepare as to train. More than half of the time the
-# network would wait. The goal of this module: at least 20,000 prepared pictures a second, and none of that time in
-# the way of the training.
+# On the machine this was written on (NumPy 2.4, one thread, other programs at work): 12 ms to prepare and 8 ms to train,
+# and in all of several runs 1.2 to 2.5 times as long to prepare as to train. More than half of the time the network
+# would wait. The goal of this module: at least 20,000 prepared pictures a second, and none of that time in the way of
+# the training.
 #
 # ## 2. Samples by number
 #
@@ -949,8 +949,8 @@ print(f"one by one {one_by_one.median_s * 1e3:6.3f} ms")
 print(f"at once    {at_once.median_s * 1e3:6.3f} ms   {one_by_one.median_s / at_once.median_s:.0f}x")
 
 # %% [markdown]
-# In several runs on that machine: some 1 ms one by one, 20 to 50 µs at once, a factor of 20 to 60. What took so long
-# is no work on pictures: it is 128 times two checks of an index, two rows, a tuple and an append, and a `np.stack` of
+# On that machine some 1 ms one by one and 20 to 60 µs at once, in most runs a factor between 20 and 60. What took so long
+# is no work on pictures: it is 128 times the check of an index, two rows, a tuple and an append, and then a `np.stack` of
 # many small arrays.
 #
 # ## 7. Transforms of whole batches
@@ -1476,14 +1476,15 @@ axes.axvline(20_000, color="0.4", linestyle=":", zorder=0)
 axes.text(21_500, -0.62, "goal: 20,000", color="0.3", verticalalignment="center")
 axes.set_ylim(2.5, -0.9)
 axes.set_xlim(0, max(rates.values()) * 1.2)
+axes.locator_params(axis="x", nbins=6)
 axes.xaxis.set_major_formatter("{x:,.0f}")
 axes.set_xlabel("pictures a second")
 axes.set_title("Cropped, mirrored and normalised")
 plt.show()
 
 # %% [markdown]
-# Whole batches were 11 to 18 times as fast as one by one in several runs, measured in turns: some 150,000 to 200,000
-# pictures a second. What each step costs for a batch: 0.2 ms to crop, 0.1 ms to mirror, 0.2 ms to normalise. Normalised
+# In several runs on a busy machine, measured in turns, whole batches were 11 to 34 times as fast as one by one: some
+# 140,000 to 220,000 pictures a second. What each step costs for a batch: 0.2 ms to crop, 0.1 ms to mirror, 0.2 ms to normalise. Normalised
 # first, all the rest has to move floats, four bytes for each pixel in the place of one, and everything takes half as
 # long again, or more. (The two orders differ in one thing besides: zeros that are padded before the normalisation are
 # black, and those that are padded after it are the mean colour.)
@@ -1871,7 +1872,7 @@ class DataLoader:
 
     APPROACH:
     1. `load`: `fetch` the batch, with the loader's collate_fn. If there is a transform, call it on the inputs with
-       `generator_for(seed, epoch, number)`: of a tuple, replace the first entry. Return `as_tensors` of it.
+       `generator_for(seed, epoch, batch)`: of a tuple, replace the first entry. Return `as_tensors` of it.
     2. `batches`: the order of the epoch by `epoch_order`, cut by `index_batches`, numbered by `enumerate`; yield what
        `load` makes of each.
     3. `__iter__`: take `self.epoch` for this round, and set it to the next one. Return `batches(...)` of it, and if
@@ -1914,12 +1915,12 @@ class DataLoader:
         """Let the next iteration be that of ``epoch``, the one after it that of ``epoch + 1``, and so on."""
         self.epoch = epoch
 
-    def load(self, epoch: int, number: int, numbers: Array) -> Any:
-        """Batch ``number`` of ``epoch``, which holds the samples ``numbers``, transformed and as Tensors."""
+    def load(self, epoch: int, batch: int, numbers: Array) -> Any:
+        """Batch number ``batch`` of ``epoch``, which holds the samples ``numbers``, transformed and as Tensors."""
         ### BEGIN SOLUTION
         loaded = fetch(self.dataset, numbers, self.collate_fn)
         if self.transform is not None:
-            generator = generator_for(self.seed, epoch, number)
+            generator = generator_for(self.seed, epoch, batch)
             if isinstance(loaded, tuple):
                 loaded = (self.transform(loaded[0], generator), *loaded[1:])
             else:
@@ -1931,8 +1932,8 @@ class DataLoader:
         """The batches of ``epoch``, each made when it is asked for."""
         ### BEGIN SOLUTION
         order = epoch_order(len(self.dataset), self.shuffle, self.seed, epoch)
-        for number, numbers in enumerate(index_batches(order, self.batch_size, self.drop_last)):
-            yield self.load(epoch, number, numbers)
+        for batch, numbers in enumerate(index_batches(order, self.batch_size, self.drop_last)):
+            yield self.load(epoch, batch, numbers)
         ### END SOLUTION
 
     def __iter__(self) -> Iterator[Any]:
@@ -1982,7 +1983,7 @@ def test_loader():
             order = rounds[epoch][4 * number : 4 * number + 4]
             draw = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(epoch, number))).random(len(order))
             told = f"epoch {epoch}, batch {number}"
-            close(rows, x[order] + draw[:, None], what=told, why="generator_for(seed, epoch, number)")
+            close(rows, x[order] + draw[:, None], what=told, why="generator_for(seed, epoch, batch)")
     plain = DataLoader(x, 4, transform=lambda images, generator: -images)
     close(next(iter(plain)).data, -x[:4], why="a batch that is no tuple is transformed itself")
     for size, prefetch, told in [(0, 0, "batch_size"), (2, -1, "prefetch")]:
@@ -2077,12 +2078,12 @@ rates_of(
 )
 
 # %% [markdown]
-# In four runs: 7,000 to 10,000 pictures a second one by one, 75,000 to 114,000 from the loader, order, fetching and
-# Tensors included, so four times the goal or more. (All of this on a machine that had other work to do.) And reading
-# ahead gained nothing: nobody trained meanwhile, so there was nothing to hide behind.
+# In six runs on a machine that had more or less other work to do: 3,000 to 10,000 pictures a second one by one, and ten
+# to twelve times as many from the loader, order, fetching and Tensors included: 35,000 to 114,000. Reading ahead gained
+# nothing: nobody trained meanwhile, so there was nothing to hide behind.
 #
-# What does that make of an epoch? 50,000 pictures are loaded in about half a second. A small convolutional network
-# needs a minute for them. The loader has become what it should be: nothing to think about.
+# What does that make of an epoch? 50,000 pictures are loaded in about a second. A small convolutional network needs
+# a minute for them. The loader has become what it should be: nothing to think about.
 #
 # ## 10. More data than memory
 #
@@ -2141,15 +2142,16 @@ with tempfile.TemporaryDirectory() as folder:
         del images
 
 # %% [markdown]
-# Measured on that machine's disk (ext4; if your folder for temporary files lies in memory, there is nothing to read,
-# and zeros are printed): 8.4 MB in a row, and at random **153.6 MB, the whole file**, for 1.5 MB of pictures. A
-# system that has to fetch a page guesses that you will want its neighbours next, and fetches some hundred kB of them
-# at once. In a row the guess is right. At random it is wrong 500 times, and 500 stretches cover the file.
-# `madvise(MADV_RANDOM)` tells it not to guess: 3.6 MB, which is 1 or 2 pages of 4 kB for each picture.
+# Measured on that machine's disk (ext4; if your folder for temporary files lies in memory, there is nothing to read, and
+# zeros are printed): 8.4 MB in a row, and at random **153.6 MB, the whole file**, for 1.5 MB of pictures. A system that
+# has to fetch a page guesses that you will want its neighbours next, and fetches a stretch of them: up to 8 MB on this
+# disk. (128 kB is more usual, so at most 64 MB for 500 pictures; on Linux, `/sys/block/*/queue/read_ahead_kb` says it.)
+# In a row the guess is right. At random it is wrong, 500 times. `madvise(MADV_RANDOM)` tells the system not to guess:
+# 3.6 MB, which is 1 or 2 pages of 4 kB for each picture.
 #
 # Which is better? If the file fits into memory, then the guessing is a gift: the whole file is there after a few
-# batches, and each further epoch reads nothing. If it does not fit, every batch would read a hundred times what it
-# needs, for ever: then say so. Your memory holds one batch in either case.
+# batches, and each further epoch reads nothing. If it does not fit, every batch reads a hundred times what it needs,
+# for ever: then say so. Your program holds one batch in either case.
 
 # %% [markdown]
 # ## What you have built
@@ -2193,16 +2195,16 @@ with tempfile.TemporaryDirectory() as folder:
 # does a step take with `prefetch=2`, in each case? In which of them does a larger `prefetch` help?
 #
 # === BEGIN MARK SCHEME ===
-# 1 point: (a) 20-21 ms, (b) about 20 ms. 1 point: (c) more than 20 ms, since the cores are taken: about 27 ms (20 +
-# 15/2) at best. 1 point: (d) 40 ms, and no depth helps on average; depth only evens out batches that vary.
+# 1 point: (a) 20-21 ms, (b) about 20 ms. 1 point: (c) more than 20 ms, since the cores are taken: 27.5 ms at best (55 ms
+# of work on two cores). 1 point: (d) 40 ms, and no depth helps on average; depth only evens out batches that vary.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "dataloader-reflect-bottleneck", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # (a) 20 to 21 ms; it hardly matters. (b) 20 ms: waiting takes no processor, so it disappears behind the step. (c) The
-# work does not disappear: 40 ms of core time for the step and 15 for the batch, on two cores, are 27 ms at best. (d) 40
-# ms: the slower of the two sets the pace. A larger depth helps in none of these, on average. It evens out batches that
-# take unequally long, and costs the memory of as many batches.
+# work does not disappear: 40 ms of core time for the step and 15 for the batch, on two cores, are 27.5 ms at best.
+# (d) 40 ms: the slower of the two sets the pace. A larger depth helps in none of these, on average. It evens out
+# batches that take unequally long, and costs the memory of as many batches.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "dataloader-reflect-split-question", "locked": true, "schema_version": 3, "solution": false, "task": false}

@@ -636,11 +636,11 @@ class DataLoader:
         """Let the next iteration be that of ``epoch``, the one after it that of ``epoch + 1``, and so on."""
         self.epoch = epoch
 
-    def load(self, epoch: int, number: int, numbers: Array) -> Any:
-        """Batch ``number`` of ``epoch``, which holds the samples ``numbers``, transformed and as Tensors."""
+    def load(self, epoch: int, batch: int, numbers: Array) -> Any:
+        """Batch number ``batch`` of ``epoch``, which holds the samples ``numbers``, transformed and as Tensors."""
         loaded = fetch(self.dataset, numbers, self.collate_fn)
         if self.transform is not None:
-            generator = generator_for(self.seed, epoch, number)
+            generator = generator_for(self.seed, epoch, batch)
             if isinstance(loaded, tuple):
                 loaded = (self.transform(loaded[0], generator), *loaded[1:])
             else:
@@ -650,8 +650,8 @@ class DataLoader:
     def batches(self, epoch: int) -> Iterator[Any]:
         """The batches of ``epoch``, each made when it is asked for."""
         order = epoch_order(len(self.dataset), self.shuffle, self.seed, epoch)
-        for number, numbers in enumerate(index_batches(order, self.batch_size, self.drop_last)):
-            yield self.load(epoch, number, numbers)
+        for batch, numbers in enumerate(index_batches(order, self.batch_size, self.drop_last)):
+            yield self.load(epoch, batch, numbers)
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch, read ahead by a thread if so wished."""
