@@ -3,6 +3,7 @@
 A secret is a line inside a solution, a hidden test or a mark scheme of a module's source that does not also stand
 outside such regions in the same source. White space around it does not count, nor do the signs that make a line a
 comment, a quotation or a list item. Lines of nothing but Python's keywords, punctuation and numbers tell nothing.
+Notebooks and other JSON are read string by string, and zip archives are opened.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import json
 import keyword
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 from tito.course import Course, Module
 from tito.source import is_marker, split_secret
 
 _NUMBER = re.compile(r"\b\d\w*(\.\w+)?")
 _WORD = re.compile(r"\w+")
+_LINE_END = re.compile(r"\r?\n|\r")
 _LEAD = re.compile(r"^(?:(?:#+|>+|\.\.\.|[-+*])\s+)+")  # what a comment, prompt, quotation, list or diff begins with
 
 
@@ -40,11 +45,10 @@ def find_leaks(course: Course, release: Path) -> list[Leak]:
     leaks: list[Leak] = []
     for path in sorted(release.rglob("*")):
         name = path.relative_to(release).as_posix()
-        forbidden = _forbidden(path, name)
-        if forbidden:
-            leaks.append(Leak(name, forbidden))
+        if path.is_symlink():
+            leaks.append(Leak(name, "a symbolic link, which may lead out of the release"))
         elif path.is_file():
-            leaks += _leaks_in_file(path, name, secrets)
+            leaks += _leaks_in_file(path.read_bytes(), name, secrets)
     return leaks
 
 
@@ -73,24 +77,48 @@ def _tells_something(text: str) -> bool:
     return any(not keyword.iskeyword(word) for word in _WORD.findall(_NUMBER.sub("", text)))
 
 
-def _forbidden(path: Path, name: str) -> str:
-    """Why a file of this name and kind cannot be in a release; empty if it can."""
-    if path.is_symlink():
-        return "a symbolic link, which may lead out of the release"
-    if path.name.endswith("_dev.py"):
+def _forbidden(name: str) -> str:
+    """Why a file of this name cannot be in a release; empty if it can."""
+    if name.endswith("_dev.py"):
         return "an author's source"
-    if path.suffix == ".db":
+    if name.endswith(".db"):
         return "a gradebook"
-    if path.suffix == ".py" and name.startswith("modules/"):
+    if name.endswith(".py") and name.startswith("modules/"):
         return "a Python file among the notebooks"
     return ""
 
 
-def _leaks_in_file(path: Path, name: str, secrets: dict[str, str]) -> Iterator[Leak]:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if path.suffix != ".ipynb":
-        yield from _leaks_in_lines(((f"{name}:{n}", line) for n, line in enumerate(text.split("\n"), start=1)), secrets)
+def _leaks_in_file(content: bytes, name: str, secrets: dict[str, str]) -> Iterator[Leak]:
+    """What is wrong with the file called ``name``, which may lie in an archive: ``data/digits.npz!images.npy``."""
+    forbidden = _forbidden(name)
+    if forbidden:
+        yield Leak(name, forbidden)
         return
+    if is_zipfile(BytesIO(content)):
+        yield from _leaks_in_archive(content, name, secrets)
+    text = content.decode("utf-8", errors="replace")
+    if name.endswith(".ipynb"):
+        yield from _leaks_in_notebook(text, name, secrets)
+        return
+    lines = enumerate(_LINE_END.split(text), start=1)
+    yield from _leaks_in_lines(((f"{name}:{number}", line) for number, line in lines), secrets)
+    if name.endswith(".json"):
+        with suppress(ValueError):
+            yield from _leaks_in_lines(((name, line) for line in _strings(json.loads(text))), secrets)
+
+
+def _leaks_in_archive(content: bytes, name: str, secrets: dict[str, str]) -> Iterator[Leak]:
+    try:
+        with ZipFile(BytesIO(content)) as archive:
+            members = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+    except Exception:  # BadZipFile, zlib.error, RuntimeError where it is encrypted, and more
+        yield Leak(name, "an archive that cannot be read")
+        return
+    for member, inner in members:
+        yield from _leaks_in_file(inner, f"{name}!{member}", secrets)
+
+
+def _leaks_in_notebook(text: str, name: str, secrets: dict[str, str]) -> Iterator[Leak]:
     try:
         lines = list(_notebook_lines(json.loads(text), name))
     except (ValueError, LookupError, AttributeError, TypeError):

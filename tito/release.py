@@ -6,25 +6,32 @@ import re
 import shutil
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
-from tito.course import SETTINGS, Course
+from tito.course import SETTINGS, Course, Module
 from tito.errors import TitoError
 from tito.leaks import Leak, find_leaks
 from tito.newfolder import full_path, new_folder
+from tito.rules import broken_rules
+from tito.solutions import write_pack
 from tito.source import read_notebook
 from tito.student import student_notebook
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 _FILES = ("pyproject.toml", "constraints.txt", "LICENSE")
 _FOLDERS = ("tito", "tests/modules", "milestones", "datasets")
 _NOISE = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 _SHOWN = 20
+_TEXTS = Path(__file__).parent / "workspace"
 
 
-def write_release(course: Course, target: Path) -> Path:
+def write_release(course: Course, target: Path, *, self_study: bool = False) -> Path:
     """Write a student's workspace to the folder ``target``, which must be new or empty, and return its full path.
 
     It is built in a temporary folder beside ``target``, checked for leaks there, and renamed at the end: a release that
-    leaks, fails or is stopped leaves nothing.
+    leaks, fails or is stopped leaves nothing. For ``self_study`` the solutions are packed into what passed the check.
 
     Raises
     ------
@@ -33,15 +40,17 @@ def write_release(course: Course, target: Path) -> Path:
     """
     target = full_path(target)
     with new_folder(course, target, "release") as folder:
-        _fill(course, folder)
+        _fill(course, folder, self_study)
         leaks = find_leaks(course, folder)
         if leaks:
             raise _leak_error(leaks)
+        if self_study:
+            write_pack(course, Course(folder))
     return target
 
 
-def _fill(course: Course, folder: Path) -> None:
-    """Write everything a student gets into ``folder``."""
+def _fill(course: Course, folder: Path, self_study: bool) -> None:
+    """Write everything a student gets into ``folder``, but for the solutions."""
     for name in _FILES:
         if (course.root / name).is_file():
             shutil.copyfile(course.root / name, folder / name)
@@ -50,7 +59,7 @@ def _fill(course: Course, folder: Path) -> None:
             shutil.copytree(course.root / name, folder / name, symlinks=True, ignore=_NOISE)
     _copy_package_without_core(course, folder)
     _write(folder / SETTINGS, _workspace_settings(course))
-    _write(folder / "README.md", _readme(course))
+    _write(folder / "README.md", _readme(course, self_study))
     _write_modules(course, Course(folder))
 
 
@@ -81,12 +90,7 @@ def _write_modules(course: Course, workspace: Course) -> None:
 
     for module in course.modules:
         folder = workspace.root / module.folder.relative_to(course.root)
-        try:
-            notebook = student_notebook(read_notebook(module))
-        except TitoError as error:
-            where = ", ".join(filter(None, [str(module.source), error.place]))
-            raise TitoError(error.problem, place=where, next_step=error.next_step) from None
-        _write(folder / module.notebook.name, nbformat.writes(notebook) + "\n")
+        _write(folder / module.notebook.name, nbformat.writes(_for_students(course, module)) + "\n")
         for name in ("README.md", "module.yaml"):
             if not (module.folder / name).is_file():
                 raise TitoError(f"module {module.slug} has no {name}", place=str(module.folder), next_step="write it")
@@ -96,8 +100,27 @@ def _write_modules(course: Course, workspace: Course) -> None:
         shutil.copyfile(module.notebook, module.pristine)
 
 
-def _readme(course: Course) -> str:
-    template = Template((Path(__file__).parent / "workspace" / "README.md").read_text(encoding="utf-8"))
+def _for_students(course: Course, module: Module) -> NotebookNode:
+    """The module's notebook as students get it, if its source is fit for them."""
+    notebook = read_notebook(module)
+    try:
+        released = student_notebook(notebook)
+    except TitoError as error:
+        where = ", ".join(filter(None, [str(module.source), error.place]))
+        raise TitoError(error.problem, place=where, next_step=error.next_step) from None
+    problems = broken_rules(course, module, notebook)
+    if problems:
+        raise TitoError(
+            "\n".join([f"{module.slug} cannot be released yet:", *(f"  {problem}" for problem in problems)]),
+            place=str(module.source),
+            next_step="mend the source; see CONTRIBUTING.md, 'The cells'",
+        )
+    return released
+
+
+def _readme(course: Course, self_study: bool) -> str:
+    names = ("README.md", "self_study.md") if self_study else ("README.md",)
+    template = Template("\n".join((_TEXTS / name).read_text(encoding="utf-8") for name in names))
     return template.substitute(modules=_module_table(course), first=course.modules[0].nn)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -426,4 +427,25 @@ def workspace(_released: Path, tmp_path: Path) -> Path:
     """A fresh student's workspace: the release of the tiny course."""
     root = tmp_path / "class"
     shutil.copytree(_released, root, symlinks=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tree(_exported: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The author's tree of the tiny course, exported; its cells may run for the CELL_SECONDS of the test's module."""
+    root = tmp_path_factory.mktemp("grading") / "author"
+    shutil.copytree(_exported, root)
+    settings = root / "settings.ini"
+    seconds = f"cell_seconds = {request.module.CELL_SECONDS}"
+    settings.write_text(re.sub(r"(?m)^cell_seconds = .*", seconds, settings.read_text(encoding="utf-8")))
+    return root
+
+
+@pytest.fixture(scope="module")
+def assigned(tree: Path, run_tito: RunTito) -> Path:
+    """A course directory with an assignment, module 02, that nobody has handed in."""
+    root = tree.parent / "assigned"
+    for command in (["init", root], ["generate", "02", "--course", root]):
+        done = run_tito(tree, "nbgrader", *command)
+        assert done.returncode == 0, done.stderr
     return root

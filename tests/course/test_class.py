@@ -26,6 +26,7 @@ from tito.grading.students import blank, solved
 
 RunTito = Callable[..., "subprocess.CompletedProcess[str]"]
 pytestmark = pytest.mark.xdist_group("class")
+CELL_SECONDS = 20
 
 # student -> (the line put into the exercise tensor-add, or None for a blank notebook; the score)
 CLASS = {
@@ -37,27 +38,6 @@ CLASS = {
     "zoë": ("import time; time.sleep(0.5); return left", 40.0),
 }
 SCORES = {student: score for student, (_, score) in CLASS.items()}
-
-
-@pytest.fixture(scope="module")
-def tree(_exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The author's tree of the tiny course, exported, with short limits."""
-    root = tmp_path_factory.mktemp("class") / "author"
-    shutil.copytree(_exported, root)
-    settings = root / "settings.ini"
-    text = re.sub(r"(?m)^cell_seconds = .*", "cell_seconds = 20", settings.read_text(encoding="utf-8"))
-    settings.write_text(text, encoding="utf-8")
-    return root
-
-
-@pytest.fixture(scope="module")
-def assigned(tree: Path, run_tito: RunTito) -> Path:
-    """A course directory with an assignment that nobody has handed in."""
-    root = tree.parent / "assigned"
-    for command in (["init", root], ["generate", "02", "--course", root]):
-        done = run_tito(tree, "nbgrader", *command)
-        assert done.returncode == 0, done.stderr
-    return root
 
 
 @pytest.fixture

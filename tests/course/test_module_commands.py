@@ -124,6 +124,7 @@ def test_a_student_works_through_the_course(student: Student) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "from tinytorch.core.setup import environment_report" in done.stdout
     assert "Unlocked: 02_tensor" in done.stdout and "Next: tito module start 02" in done.stdout
+    assert "solution" not in done.stdout
     assert student.states() == {"setup": "complete", "tensor": "ready", "autograd": "locked"}
 
     student.complete("02", "06")
@@ -594,7 +595,7 @@ def test_heavy_libraries_wait_until_they_are_needed(workspace: Path) -> None:
     assert loaded == ["--help []", "module []", "module ['rich', 'yaml']"], done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", ["list", "start", "test", "hint", "complete", "reset"])
+@pytest.mark.parametrize("command", ["list", "start", "test", "hint", "complete", "solution", "reset"])
 def test_every_command_has_an_example(workspace: Path, run_tito: RunTito, command: str) -> None:
     shown = run_tito(workspace, "module", command, "--help").stdout
     assert f"Example: tito module {command}" in shown

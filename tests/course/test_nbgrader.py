@@ -20,9 +20,11 @@ from tito.course import Course, Module
 from tito.grading.directory import Directory
 from tito.grading.scores import read_scores
 from tito.grading.students import blank, solved
+from tito.leaks import find_leaks
 
 RunTito = Callable[..., "subprocess.CompletedProcess[str]"]
 pytestmark = pytest.mark.xdist_group("nbgrader")
+CELL_SECONDS = 4
 
 RIGHT = {"test-tensor-class": 40.0, "test-tensor-add": 40.0, "tensor-memory": None}
 CLASS_ONLY = {"test-tensor-class": 40.0, "test-tensor-add": 0.0, "tensor-memory": None}
@@ -100,23 +102,10 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def tree(_exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The author's tree of the tiny course, exported, with short limits."""
-    root = tmp_path_factory.mktemp("grading") / "author"
-    shutil.copytree(_exported, root)
-    settings = root / "settings.ini"
-    text = re.sub(r"(?m)^cell_seconds = .*", "cell_seconds = 4", settings.read_text(encoding="utf-8"))
-    settings.write_text(text, encoding="utf-8")
-    return root
-
-
-@pytest.fixture(scope="module")
-def handed_in(tree: Path, run_tito: RunTito) -> Path:
+def handed_in(tree: Path, assigned: Path) -> Path:
     """A course directory with an assignment and the submissions of a class, not graded yet."""
     root = tree.parent / "handed_in"
-    for command in (["init", root], ["generate", "02", "--course", root]):
-        done = run_tito(tree, "nbgrader", *command)
-        assert done.returncode == 0, done.stderr
+    shutil.copytree(assigned, root)
     course = Course(tree)
     module = course.module("02")
     for student, (make, _, _) in GRADED.items():
@@ -387,6 +376,11 @@ def test_init_writes_nothing_but_notebooks_into_source(handed_in: Path) -> None:
     assert sorted(path.name for path in files) == ["autograd.ipynb", "setup.ipynb", "tensor.ipynb"]
     released = [path.relative_to(handed_in).as_posix() for path in (handed_in / "release").rglob("*") if path.is_file()]
     assert released == ["release/02_tensor/tensor.ipynb"]
+
+
+def test_generate_releases_no_secret_of_any_module(tree: Path, handed_in: Path) -> None:
+    assert find_leaks(Course(tree), handed_in / "release") == []
+    assert find_leaks(Course(tree), handed_in / "source") != []
 
 
 def test_init_refuses_a_folder_with_something_in_it(tree: Path, tmp_path: Path, run_tito: RunTito) -> None:

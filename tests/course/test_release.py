@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -271,6 +273,41 @@ def test_secrets_are_found_anywhere_in_a_notebook(author_tree, workspace, leak_i
     (leak,) = find_leaks(Course(author_tree), workspace)
     assert leak.place == "modules/06_autograd/autograd.ipynb cell autograd-001"
     assert SECRET in leak.problem
+
+
+def zipped(**files: str | bytes) -> bytes:
+    """An archive of ``files``; the last dot of a name is written as two underscores."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writing:
+        for name, content in files.items():
+            writing.writestr(".".join(name.rsplit("__", 1)), content)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("data/x.json", json.dumps({"old": [f"x\n{SECRET}\n"]}).encode(), "data/x.json"),
+        ("data/x.zip", zipped(notes__txt=f"x\n{SECRET}\n"), "data/x.zip!notes.txt:2"),
+        ("data/x.npz", zipped(a__json=json.dumps({"code": f"x\n{SECRET}\n"})), "data/x.npz!a.json"),
+        ("data/x.bin", zipped(inner__zip=zipped(a__md=SECRET)), "data/x.bin!inner.zip!a.md:1"),
+        ("data/x.txt", b"harmless\n" + zipped(a__md=SECRET), "data/x.txt!a.md:1"),
+        ("data/x.zip", zipped(tensor_dev__py="x = 1"), "data/x.zip!tensor_dev.py"),
+        ("data/x.zip", zipped(a__ipynb='{"cells": [{"source": "### BEGIN SOLUTION"}]}'), "data/x.zip!a.ipynb cell 0"),
+        ("data/x.zip", zipped(a__txt="x" * 99).replace(b"a.txt", b"b.txt", 1), "data/x.zip"),  # damaged
+    ],
+)
+def test_secrets_are_found_in_json_and_in_archives(author_tree, workspace, name, content, place):
+    path = workspace / name
+    path.parent.mkdir()
+    path.write_bytes(content)
+    (leak,) = find_leaks(Course(author_tree), workspace)
+    assert leak.place == place
+
+
+def test_an_archive_without_secrets_may_be_released(author_tree, workspace):
+    (workspace / "digits.npz").write_bytes(zipped(a__txt="harmless", b__json='{"x": 1}'))
+    assert find_leaks(Course(author_tree), workspace) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The house rules that hold between files: who may import whom."""
+"""The house rules that hold between files of this course: who may import whom."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nbformat import NotebookNode
 
 from tito.course import Course, Module
-from tito.outcome import is_test
-from tito.source import code_cells, grade_info, read_notebook
+from tito.rules import broken_rules
+from tito.source import read_notebook
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(ROOT)
-NUMBERS = {module.name: module.number for module in COURSE.modules}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -29,21 +27,9 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield f"tinytorch.core.{node.module}" if node.level else str(node.module)
 
 
-def is_demonstration(cell: NotebookNode) -> bool:
-    """A cell that only shows something; it may look at real data: ``from tito import data``."""
-    return not (grade_info(cell) or "#| export" in cell.source)
-
-
 @pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)
-def test_a_module_imports_earlier_ones_and_tito_in_tests_alone(module: Module) -> None:
-    for cell in code_cells(read_notebook(module)):
-        for name in imported(ast.parse(cell.source)):
-            package, _, last = name.rpartition(".")
-            if package == "tinytorch.core":
-                assert NUMBERS[last] < module.number, f"{cell.id} imports {name}"
-            if name.partition(".")[0] == "tito":
-                allowed = "tito.testing" if is_test(cell) else "tito" if is_demonstration(cell) else ""
-                assert name == allowed, f"{cell.id} imports {name}"
+def test_a_source_has_100_points_and_imports_what_is_there_already(module: Module) -> None:
+    assert broken_rules(COURSE, module, read_notebook(module)) == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tinytorch").rglob("*.py")), ids=lambda path: path.name)

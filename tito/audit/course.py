@@ -27,6 +27,7 @@ from tito.audit.mutants import mutants
 from tito.audit.watch import watched
 from tito.course import Course, Module
 from tito.errors import TitoError
+from tito.rules import broken_rules
 from tito.source import code_cells, grade_info, read_notebook
 from tito.staging import stage_package
 from tito.student import student_notebook
@@ -44,7 +45,7 @@ _EXPORTED = re.compile(r"^#\|\s*export", re.MULTILINE)
 _Reviewed = set[tuple[str, ...]]  # entries of a reviewed list
 _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 _SHOWN = 80  # characters of a refused place
-_TOOL = ("audit/*.py", "source.py", "student.py", "testing.py")  # what an outcome depends on
+_TOOL = ("audit/*.py", "rules.py", "source.py", "student.py", "testing.py")  # what an outcome depends on
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def audit(course: Course, module: Module, progress: Progress) -> Report:
 
 
 def lint(course: Course, module: Module) -> tuple[str, ...]:
-    """What breaks the rules of the lint in the graded cells of ``module``, or cannot be run with the solution.
+    """What breaks the rules for sources, or those of the lint for graded cells, or cannot be run with the solution.
 
     Raises
     ------
@@ -149,9 +150,10 @@ def lint(course: Course, module: Module) -> tuple[str, ...]:
     """
     _refuse_workspace(course)
     accepted = _accepted(course, module)
+    notebook = read_notebook(module)
     with _staged(course, module) as package:
-        judgement = _lint(course, module, _Plan(module, read_notebook(module)), package)
-    return (*judgement.problems, *_refused(judgement, accepted))
+        judgement = _lint(course, module, _Plan(module, notebook), package)
+    return (*broken_rules(course, module, notebook), *judgement.problems, *_refused(judgement, accepted))
 
 
 def _refuse_workspace(course: Course) -> None:
@@ -257,7 +259,8 @@ def _one_line(code: str) -> str:
 
 
 def _judge(course: Course, module: Module, package: Path, progress: Progress) -> _Judgement:
-    plan = _Plan(module, read_notebook(module))
+    notebook = read_notebook(module)
+    plan = _Plan(module, notebook)
     variants = list(plan.variants())
     solved: list[str] = []
     problems: list[str] = []
@@ -281,7 +284,8 @@ def _judge(course: Course, module: Module, package: Path, progress: Progress) ->
             problems.append(f"no graded cell notices a student who {variant.what}")
     judged.sort(key=lambda mutant: (mutant.line, mutant.before, mutant.after))
     linted = _Judgement([], [], []) if solved else _lint(course, module, plan, package)
-    return _Judgement([*solved, *linted.problems, *problems, *plan.untested()], judged, linted.findings)
+    rules = broken_rules(course, module, notebook)
+    return _Judgement([*rules, *solved, *linted.problems, *problems, *plan.untested()], judged, linted.findings)
 
 
 def _lint(course: Course, module: Module, plan: _Plan, package: Path) -> _Judgement:

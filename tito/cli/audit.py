@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("modules", metavar="[NN]...", nargs=-1)
-@click.option("--lint", "lint_only", is_flag=True, help="Only look for graded cells that trust student code.")
+@click.option(
+    "--lint",
+    "lint_only",
+    is_flag=True,
+    help="Only look for graded cells that trust student code, and for wrong points and imports.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
 def audit(modules: tuple[str, ...], lint_only: bool, as_json: bool) -> int:
     """Try the graded cells of the modules (all, if none is named) on wrong solutions.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tito.course import Course
+from tito.course import Course, Module
 from tito.errors import TitoError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _shown(path: Path) -> str:
 
 @click.command()
 @click.argument("modules", metavar="[NN]...", nargs=-1)
-@click.option("--check", is_flag=True, help="Write nothing; exit with status 1 if a generated file is not up to date.")
+@click.option("--check", is_flag=True, help="Write nothing; status 1 if a file is stale or a source not right.")
 def export(modules: tuple[str, ...], check: bool) -> None:
     """Generate tinytorch/core from the modules' sources (all modules, if none is named).
 
@@ -41,6 +41,10 @@ def export(modules: tuple[str, ...], check: bool) -> None:
         if found:
             names = [f"  {difference.kind}: {_shown(difference.path)}" for difference in found]
             raise TitoError("\n".join(["the package is not what the sources make", *names]), next_step=_remedy(found))
+        wrong = _wrong_in(course, chosen)
+        if wrong:
+            lines = ["the package is up to date, but its sources are not right", *(f"  {line}" for line in wrong)]
+            raise TitoError("\n".join(lines), next_step="mend the sources; see CONTRIBUTING.md, 'The cells'")
         click.echo(f"Up to date: {', '.join(module.slug for module in chosen)}")
         return
     written = write(course, chosen)
@@ -48,6 +52,20 @@ def export(modules: tuple[str, ...], check: bool) -> None:
         click.echo(f"Wrote {_shown(path)}")
     if not written:
         click.echo("Nothing to write: the package is up to date.")
+    for line in _wrong_in(course, chosen):
+        click.secho(f"note: {line}", fg="yellow", err=True)
+
+
+def _wrong_in(course: Course, modules: list[Module]) -> list[str]:
+    """What is wrong in the sources, though they can be exported."""
+    from tito.rules import broken_rules
+    from tito.source import read_notebook
+
+    return [
+        f"{module.slug}: {problem}"
+        for module in modules
+        for problem in broken_rules(course, module, read_notebook(module))
+    ]
 
 
 def _remedy(found: list[Difference]) -> str:
@@ -58,22 +76,33 @@ def _remedy(found: list[Difference]) -> str:
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--self-study", is_flag=True, help="Pack the solutions into it: for one who learns alone, not for a class."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
-def release(folder: Path, as_json: bool) -> None:
+def release(folder: Path, self_study: bool, as_json: bool) -> None:
     """Write a workspace for students to DIR: notebooks without solutions, an empty package, this tool.
+
+    With --self-study, `tito module solution NN` shows the solutions of a module that is complete.
 
     \b
     Example: tito release ~/class
+             tito release ~/tinytorch --self-study
     """
     from tito.release import write_release
 
     course = Course.locate()
-    root = write_release(course, folder)
+    root = write_release(course, folder, self_study=self_study)
     slugs = [module.slug for module in course.modules]
     if as_json:
         click.echo(json.dumps({"workspace": str(root), "modules": slugs}))
         return
     click.echo(f"Wrote a workspace with {len(slugs)} modules to {root}")
     click.echo(f"  {', '.join(slugs)}")
+    if self_study:
+        click.echo("The solutions are packed into .tito/solutions.zip, so it is not for a class that is graded.")
+        click.echo("Besides, it holds no solution, hidden test or mark scheme: every line was checked.")
+        click.echo("Next: its README.md tells how to begin.")
+        return
     click.echo("It holds no solution, hidden test or mark scheme: every line was checked.")
     click.echo("Next: give students a copy of the folder; its README.md tells them how to begin.")

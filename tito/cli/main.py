@@ -61,7 +61,7 @@ def cli(ctx: click.Context) -> None:
     Example: tito module start 02
     """
     if ctx.invoked_subcommand is None:
-        from tito.cli.module import overview
+        from tito.cli.overview import overview
 
         overview()
 
