@@ -655,6 +655,6 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch, read ahead by a thread if so wished."""
-        current = self.batches(self.epoch)
-        self.epoch += 1
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        current = self.batches(epoch)
         return prefetched(current, self.prefetch) if self.prefetch else current
