@@ -1638,7 +1638,8 @@ def within_patience(function, *arguments):
     thread.start()
     thread.join(PATIENCE)
     if not outcome:
-        raise TimeoutError(f"it hangs: nothing came within {PATIENCE:g} s")
+        called = f"{function.__name__}({', '.join(map(str, arguments))})"
+        raise TimeoutError(f"{called} hangs: nothing came within {PATIENCE:g} s")
     value, error = outcome[0]
     if error is not None:
         raise error
@@ -1654,8 +1655,8 @@ def soon(condition, seconds=PATIENCE):
 
 
 def has_ended(counter):
-    """Whether the thread that counted ends."""
-    counter.thread.join(PATIENCE)
+    """Whether the thread that counted ends, while there is still patience to say so."""
+    counter.thread.join(PATIENCE / 2)
     return not counter.thread.is_alive()
 
 
