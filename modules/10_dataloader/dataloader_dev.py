@@ -55,7 +55,7 @@ import matplotlib.pyplot as plt
 
 from tinytorch.core.layers import Linear, Sequential
 from tinytorch.core.losses import cross_entropy
-from tinytorch.core.setup import measure
+from tinytorch.core.setup import measure, peak_memory
 from tinytorch.core.tensor import Tensor, manual_seed
 
 # %% [markdown]
@@ -112,8 +112,8 @@ def train_on(images, labels):
     cross_entropy(network(Tensor(images.reshape(len(images), -1))), labels).backward()
 
 
-naive = measure(prepare_one_by_one, pictures[:128], rng)
-step = measure(train_on, naive.result, classes[:128])
+naive = measure(prepare_one_by_one, pictures[:128], rng, repeats=3)
+step = measure(train_on, naive.result, classes[:128], repeats=3)
 print(f"prepare 128 pictures: {naive.median_s * 1e3:5.1f} ms, {128 / naive.median_s:,.0f} pictures a second")
 print(f"forward and backward: {step.median_s * 1e3:5.1f} ms")
 
@@ -1046,8 +1046,8 @@ for label, action in {
     "all at once": lambda: (pictures / 255).std(axis=(0, 2, 3)),
     "in pieces": lambda: channel_statistics(pictures)[1],
 }.items():
-    cost = measure(action, repeats=1)
-    print(f"{label:12} {cost.peak_bytes / 1e6:6.1f} MB", cost.result.round(3))
+    deviation, peak_bytes = peak_memory(action)
+    print(f"{label:12} {peak_bytes / 1e6:6.1f} MB", deviation.round(3))
 
 # %% [markdown]
 # 246 MB against 13 MB. Float64 takes eight bytes for each byte, and `std` makes a second array of that size for the
@@ -2068,21 +2068,21 @@ def epoch_of(loader):
 
 
 def rates_of(**loaders):
-    taken = seconds_of(*(epoch_of(loader) for loader in loaders.values()), rounds=5)
+    taken = seconds_of(*(epoch_of(loader) for loader in loaders.values()), rounds=3)
     return {name: round(len(loader.dataset) / s) for (name, loader), s in zip(loaders.items(), taken, strict=True)}
 
 
 recipe = dict(batch_size=128, shuffle=True, transform=last)
 rates_of(
-    one_by_one=DataLoader(Subset(OneByOne(), np.arange(512)), 128, shuffle=True),
+    one_by_one=DataLoader(Subset(OneByOne(), np.arange(256)), 128, shuffle=True),
     batched=DataLoader(table, **recipe),
     batched_ahead=DataLoader(table, prefetch=2, **recipe),
 )
 
 # %% [markdown]
-# In six runs on a machine that had more or less other work to do: 3,000 to 10,000 pictures a second one by one, and ten
-# to twelve times as many from the loader, order, fetching and Tensors included: 35,000 to 114,000. Reading ahead gained
-# nothing: nobody trained meanwhile, so there was nothing to hide behind.
+# In seven runs on a machine that had more or less other work to do: 3,000 to 15,000 pictures a second one by one, and
+# eight to twelve times as many from the loader, order, fetching and Tensors included: 35,000 to 119,000. Reading ahead
+# made no difference but by chance: nobody trained meanwhile, so there was nothing to hide behind.
 #
 # What does that make of an epoch? 50,000 pictures are loaded in about a second. A small convolutional network needs
 # a minute for them. The loader has become what it should be: nothing to think about.
