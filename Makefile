@@ -25,7 +25,7 @@ parity: $(PARITY)
 
 lint: env
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check tito tests tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim
+	$(BIN)/ruff format --check tito tests tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim tinytorch/utils
 	$(BIN)/mypy
 
 audit: env
