@@ -25,7 +25,8 @@ parity: $(PARITY)
 
 lint: env
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check tito tests milestones tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim
+	$(BIN)/ruff format --check tito tests milestones tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim \
+	  tinytorch/utils
 	$(BIN)/mypy
 
 audit: env

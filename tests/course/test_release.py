@@ -75,6 +75,7 @@ def test_a_workspace_holds_what_students_need_and_nothing_else(author_tree, run_
     assert done.returncode == 0, done.stderr
     assert f"3 modules to {tmp_path / 'class'}" in done.stdout and "Next: " in done.stdout
     expected = {"README.md", "LICENSE", "settings.ini", "pyproject.toml", "milestones/01_1957_perceptron/perceptron.py"}
+    expected |= {"tinytorch/utils/__init__.py", "tinytorch/utils/data.py"}
     expected |= {name for name in ["constraints.txt"] if (author_tree / name).exists()}
     for name in ("01_setup", "02_tensor", "06_autograd"):
         expected |= {
