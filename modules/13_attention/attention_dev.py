@@ -136,7 +136,7 @@ for (x, y), weight in zip(six, weights, strict=True):
 axes.annotate("", xy=question, xytext=(0, 0), arrowprops={"arrowstyle": "->", "color": "crimson", "linewidth": 2})
 axes.text(0.55, 0.08, "query", color="crimson")
 axes.plot(*answer, "k*", markersize=13)
-axes.text(answer[0] - 0.08, answer[1] - 0.42, "answer", ha="center")
+axes.text(answer[0] - 0.12, answer[1] - 0.1, "answer", ha="right", va="top")
 axes.set_xlim(-2.5, 2.8)
 axes.set_ylim(-2.3, 2.3)
 axes.set_aspect("equal")
@@ -144,7 +144,7 @@ axes.set_title("Six vectors, a query, and the mixture that it gets")
 plt.show()
 
 # %% [markdown]
-# 60 % and 33 %: the two that point the query's way. The answer lies between them. And each step of it has a slope, so
+# 52 % and 38 %: the two that point the query's way. The answer lies between them. And each step of it has a slope, so
 # training can turn the query, the keys and the values until the right things are fetched.
 #
 # ## 2. All questions at once
@@ -185,7 +185,7 @@ widths = [2, 8, 32, 128, 512]
 largest = {"scores": [], "scores / √d": []}
 slopes = {"scores": [], "scores / √d": []}
 for d in widths:
-    queries, keys = np.random.default_rng(d).normal(size=(2, 200, 64, d))
+    queries, keys = np.random.default_rng(d).normal(size=(2, 40, 64, d))
     for name, factor in (("scores", 1.0), ("scores / √d", 1 / math.sqrt(d))):
         scores = queries @ keys.swapaxes(-1, -2) * factor
         raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -332,9 +332,10 @@ test_masks()
 both_masks = causal_mask(6) & padding_mask([[9, 9, 9, 9, 9, 9], [9, 9, 9, 9, 0, 0]], pad_id=0)  # (2, 1, 6, 6)
 figure, pair = plt.subplots(1, 2, figsize=(6, 2.8))
 for axes, one, name in zip(pair, both_masks[:, 0], ("6 tokens", "4 tokens, 2 of padding"), strict=True):
-    axes.imshow(one, cmap="Blues", vmin=0, vmax=1.6)
-    axes.set_xticks(range(6))
-    axes.set_yticks(range(6))
+    axes.pcolormesh(one, cmap="Blues", vmin=0, vmax=1.6, edgecolors="white")
+    axes.invert_yaxis()
+    axes.set_xticks(np.arange(6) + 0.5, range(6))
+    axes.set_yticks(np.arange(6) + 0.5, range(6))
     axes.set_xlabel("key")
     axes.set_ylabel("query")
     axes.set_title(name)
@@ -1267,6 +1268,7 @@ def test_multi_head_attention():
         ("x to itself, causal", (x,), causal_mask(4)),
         ("x to y", (x, y), None),
         ("x to y with the values z", (x, y, z), None),
+        ("x to itself with the values z", (y, y, z), None),
         ("x to y, masked", (x, y), causal_mask(4, 4)[:, 1:]),
     ]:
         full = [*inputs, *[inputs[-1]] * (3 - len(inputs))]
@@ -1289,9 +1291,9 @@ def test_multi_head_attention():
     assert not missing, f"without a gradient: {', '.join(missing)}"
     moody = MultiHeadAttention(6, 3, dropout=0.5)
     one, two = moody(Tensor(x)).data, moody(Tensor(x)).data
-    assert not np.allclose(one, two), "in training, dropout drops other weights at each call"
-    moody.eval()
-    close(moody(Tensor(x)).data, moody(Tensor(x)).data, rtol=0, atol=0, what="again in use", why="nothing is dropped in use")
+    assert np.abs(one - two).max() > 1e-3, "in training, dropout drops other weights at each call"
+    want, _ = heads_by_the_book(moody.state_dict(), 3, x, x, x, None)
+    close(moody.eval()(Tensor(x)).data, want, rtol=1e-3, atol=1e-4, what="in use", why="nothing is dropped in use")
     plain = MultiHeadAttention(6, 3, bias=False)
     close(plain(Tensor(x), Tensor(x)).data, plain(Tensor(x)).data, what="without bias, from a copy", why="there may be no bias")
     with raises(ValueError, "(2, 4, 4)", "(B, 1, T, S)"):
@@ -1321,7 +1323,6 @@ test_multi_head_attention()
 # %%
 manual_seed(0)
 batch = randn(16, 128, 128)
-print(f"1 projection of the size (128, 384): {measure(lambda: batch @ randn(128, 384)).median_s * 1e3:.1f} ms")
 for heads in (1, 4, 16):
     layer = MultiHeadAttention(128, heads)
     cost = measure(layer, batch, mask=causal_mask(128))
@@ -1339,6 +1340,7 @@ for heads in (1, 4, 16):
 
 # %%
 from tinytorch.core.embeddings import Embedding, LearnedPositionalEmbedding
+from tinytorch.core.tensor import concatenate
 from tinytorch.core.tokenization import CharTokenizer
 
 from tito import data
@@ -1357,11 +1359,9 @@ class OneLayer(Module):
     def forward(self, ids, return_weights=False):
         x = self.positions(self.tokens(ids))
         found, weights = self.attention(x, mask=causal_mask(ids.shape[-1]), return_weights=True)
-        logits = self.head(concatenate([x, found], axis=-1))
+        logits = self.head(concatenate([x, found], axis=-1))  # its own vector, and what it found
         return (logits, weights) if return_weights else logits
 
-
-from tinytorch.core.tensor import concatenate
 
 manual_seed(0)
 model = OneLayer(tokenizer.vocab_size, embed_dim=64, num_heads=4, length=32)
