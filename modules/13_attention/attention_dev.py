@@ -1403,8 +1403,7 @@ plt.show()
 # back on average (from the ninth row on). Nobody told the heads what to do, and here is what came out, with this seed:
 #
 # - Head 2 stays in its own word: letters give it 41 % of their weight, and evenly shared it would be 10 %.
-# - Head 1 found the colon: the space behind it gives it 91 %, and the t behind that 46 %. After a colon, Shakespeare
-#   begins a new line or somebody speaks.
+# - Head 1 found the colon: the space behind it gives it 91 %, and the t behind that 46 %.
 # - All four look nearer than evenly shared: 4 to 7 characters back on average.
 #
 # With other seeds the heads share the work differently. And a map shows where a head looks, not why.
@@ -1429,7 +1428,6 @@ print(f"T = 100,000: the weights alone {4 * 100_000**2 * 4 / 1e9:.0f} GB")
 
 # %% [markdown]
 # 67 MB for the weights of T = 2,048; from 1,024 to 2,048 the peak grew by 3.8. And 160 GB for the book, in one layer.
-# Machines have become faster since 2017, and T² has not become smaller.
 #
 # But the answer needs only (T, D). Must all weights be there at once? The softmax seems to say so: to divide by the
 # sum, one must have seen all scores. It is not so (Milakov and Gimelshein 2018; Rabe and Staats 2021; FlashAttention,
@@ -1615,10 +1613,10 @@ for name, costs in (("at once", plain), ("chunked", thin)):
 
 # %% [markdown]
 # The same numbers, to 2e-7, with 10.6 MB instead of 71.3 at T = 2,048, and the memory doubles with T. The surprise is
-# the time: 75 ms against 77 (one thread, medians of 5). There is more arithmetic in the chunks, but an array of 128
-# columns stays near the processor, while 67 MB travel to memory and back at each step. FlashAttention is built on this
-# on a GPU, where the difference is far larger. What chunks do *not* change is the number of products: it still grows
-# like T², and the curves on the left have the same slope.
+# the time: 75 ms against 77 (one thread, medians of 5). There is more arithmetic in the chunks, but their
+# scores take 4 MB, which can stay in the processor's cache, while 67 MB travel to memory and back at each step.
+# FlashAttention is this idea on a GPU, with the way back included. What chunks do *not* change is the number of
+# products: it still grows like T², and the curves on the left have the same slope.
 #
 # ## What you have built
 #
