@@ -45,7 +45,7 @@ import numpy as np
 from tinytorch.core.activations import floating
 from tinytorch.core.autograd import defvjp
 from tinytorch.core.layers import Dropout, Linear, Module, Parameter, uniform_parameter, whole_size
-from tinytorch.core.tensor import Array, Op, Tensor, apply, broadcast_shape, from_numpy
+from tinytorch.core.tensor import Array, Op, Tensor, apply, broadcast_shape
 
 # %%
 import matplotlib.pyplot as plt
@@ -561,83 +561,65 @@ test_attention_weights()
 # %% [markdown]
 # ## 5. The way back
 #
-# Autograd could differentiate this step by step. It would keep the scores, the shifted scores, the exponentials and
-# the weights: four arrays of T² numbers, when the weights alone are enough. So attention becomes one operation with a
-# rule of its own. Let W be the weights and $O = WV$ the result; G is the gradient of the loss by O.
+# Autograd could differentiate this step by step. It would keep the scores, the masked scores, the shifted ones, the
+# exponentials and the weights: arrays of T² numbers each, when the weights alone are enough. So the weights become one
+# operation with a rule of its own. Let W be the weights, and G the gradient of the loss by them.
 #
-# 1. $O = WV$ is a matrix product, so $dV = W^\top G$ and $dW = G V^\top$.
-# 2. W is a softmax of the scores $Z$. You know its rule: each weight times its own gradient minus the row's average,
-#    $dZ = W \odot (dW - \text{average})$, where the average is $\sum_j W_j\, dW_j$, one number for each row.
-# 3. $Z = \text{scale} \cdot Q K^\top$, so $dQ = \text{scale} \cdot dZ\, K$ and $dK = \text{scale} \cdot dZ^\top Q$.
+# 1. W is a softmax of the scores $Z$. You know its rule: each weight times its own gradient minus the row's average,
+#    $dZ = W \odot (G - \text{average})$, where the average is $\sum_j W_j\, G_j$, one number for each row.
+# 2. $Z = \text{scale} \cdot Q K^\top$, so $dQ = \text{scale} \cdot dZ\, K$ and $dK = \text{scale} \cdot dZ^\top Q$.
 #
-# The average can be had for less. $\sum_j W_{ij}\, dW_{ij} = \sum_j W_{ij}\, G_i \cdot V_j = G_i \cdot O_i$: a sum
-# along D numbers instead of S (Dao et al. 2022 use it, too).
+# And the mask? Nothing. Where W is 0, dZ is 0: what was not looked at gets no gradient. The mixture $WV$ is a plain
+# matrix product, whose rule there is; it keeps W and V, and that is the same W.
 #
-# And the mask? Nothing. Where W is 0, dZ is 0: what was not looked at gets no gradient.
-#
-# **Dropout** on the weights is usual in training. Some of them become 0, the rest grows by 1/(1 − p), and the result
-# is $O = PV$ with the dropped weights P. Then P stands where W stood, but for one place: $dZ = P \odot dW - W \odot
-# \text{average}$. Without dropout P is W, and this is the formula above.
+# Predict before you write: how many arrays of T² numbers does your rule make?
 #
 # ### Exercise: `attention_gradients`
 
 # %% nbgrader={"grade": false, "grade_id": "attention-gradients", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-def attention_gradients(
-    g: Array, out: Array, q: Array, k: Array, v: Array, weights: Array, dropped: Array, scale: float
-) -> tuple[Array, Array, Array]:
-    """The gradients of the loss by q, k and v, where ``out = dropped @ v``.
-
-    Source of the row average as ``g`` times ``out``: Dao et al. 2022, "FlashAttention", appendix B.
+def attention_gradients(g: Array, weights: Array, q: Array, k: Array, scale: float) -> tuple[Array, Array]:
+    """The gradients of the loss by q and k, given that by the ``weights``, the result of ``attention_weights``.
 
     Parameters
     ----------
     g
-        The gradient by ``out``, of its shape (..., T, Dv).
-    q, k, v
-        As in ``scaled_dot_product_attention``.
-    weights, dropped
-        The weights (..., T, S), and the same after dropout: the same array if nothing was dropped.
-    scale
-        What the scores were multiplied by.
+        The gradient by the weights, of their shape (..., T, S).
+    weights, q, k, scale
+        What ``attention_weights`` gave, and what it was given.
 
     Returns
     -------
     tuple of Array
-        For q, k and v. Where one of them was broadcast, its gradient has the larger shape.
+        For q and k. Where one of them was broadcast, its gradient has the larger shape.
 
-    TODO: The three steps of the text, with P for the dropped weights.
+    TODO: The two steps of the text.
 
     APPROACH:
-    1. `for_v`: P with its last two axes swapped, times g.
-    2. dW: g times v swapped. It is an array of your own, so it may become dZ in place.
-    3. The average of each row, of shape (..., T, 1): the sum of `g * out` over the last axis.
-    4. dZ = P * dW - W * average; then the two products, times scale.
+    1. W times G is an array of your own: dZ can grow in it.
+    2. Its sum over each row is the average. Take W times the average away, in place, and multiply by scale.
+    3. dZ times k; dZ with its last two axes swapped, times q.
 
     EXAMPLE:
-    >>> one = np.ones((1, 1))
-    >>> attention_gradients(g=3 * one, out=one, q=one, k=one, v=one, weights=one, dropped=one, scale=1.0)
-    (array([[0.]]), array([[0.]]), array([[3.]]))
+    >>> g, weights, q, k = np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]), np.array([[2.0]]), np.array([[3.0], [1.0]])
+    >>> attention_gradients(g, weights, q, k, scale=1.0)
+    (array([[0.5]]), array([[ 0.5],
+           [-0.5]]))
 
-    HINT: dK is dZ *swapped*, times q: key j collects from all queries i that looked at it.
+    HINT: For k, dZ is *swapped*: key j collects from all queries i that looked at it.
     """
     ### BEGIN SOLUTION
-    for_v = dropped.swapaxes(-1, -2) @ g  # (..., S, Dv)
-    slopes = g @ v.swapaxes(-1, -2)  # (..., T, S)
-    slopes *= dropped
-    slopes -= weights * (g * out).sum(axis=-1, keepdims=True)
+    slopes = weights * g  # (..., T, S)
+    slopes -= weights * slopes.sum(axis=-1, keepdims=True)
     slopes *= scale
-    return slopes @ k, slopes.swapaxes(-1, -2) @ q, for_v
+    return slopes @ k, slopes.swapaxes(-1, -2) @ q
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "test-attention-gradients", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
-def slopes_by_nudging(q, k, v, g, mask, factors, scale):
-    """The gradients by central differences of `g` times the textbook's attention, in float64."""
-    def loss():
-        return float(((weights_by_the_book(q, k, mask, scale) * factors) @ v * g).sum())
-
+def slopes_by_nudging(loss, *arrays):
+    """The gradients of `loss()` by each of the arrays, which it looks at, by central differences."""
     result = []
-    for array in (q, k, v):
+    for array in arrays:
         slopes = np.zeros(array.shape)
         for place in np.ndindex(array.shape):
             middle = array[place]
@@ -652,52 +634,43 @@ def slopes_by_nudging(q, k, v, g, mask, factors, scale):
 
 def test_attention_gradients():
     rng = np.random.default_rng(1)
-    q, k, v, g = (rng.normal(size=(2, *shape)) for shape in [(3, 2), (4, 2), (4, 3), (3, 3)])
-    dice = rng.random((2, 3, 4))
-    empty = np.array([[True, True, False, True], [False, False, False, False], [True, False, True, True]])
-    for name, mask, factors in [
-        ("plain", None, np.ones((2, 3, 4))),
-        ("with a mask", empty, np.ones((2, 3, 4))),
-        ("with dropout", None, (dice < 0.7) / 0.7),
-        ("with both", empty, (dice < 0.7) / 0.7),
-    ]:
+    q, k, g = (rng.normal(size=(2, *shape)) for shape in [(3, 2), (4, 2), (3, 4)])
+    windows = np.array([[True, True, False, True], [False, False, False, False], [True, False, True, True]])
+    for name, mask in [("without a mask", None), ("with a mask", windows)]:
         weights = weights_by_the_book(q, k, mask, 0.6)
-        dropped = weights * factors
-        kept = weights.copy(), dropped.copy(), g.copy()
-        got = attention_gradients(g, dropped @ v, q, k, v, weights, dropped, 0.6)
-        want = slopes_by_nudging(q, k, v, g, mask, factors, 0.6)
-        for label, mine, right in zip(("q", "k", "v"), got, want, strict=True):
+        kept = weights.copy(), g.copy()
+        got = attention_gradients(g, weights, q, k, 0.6)
+        want = slopes_by_nudging(lambda mask=mask: float((weights_by_the_book(q, k, mask, 0.6) * g).sum()), q, k)
+        for label, mine, right in zip(("q", "k"), got, want, strict=True):
             close(mine, right, rtol=1e-4, atol=1e-6, what=f"gradient by {label}, {name}")
         close(weights, kept[0], what="weights after the call", why="a rule must not write into what it is given")
-        close(dropped, kept[1], what="dropped weights after the call", why="a rule must not write into what it is given")
-        close(g, kept[2], what="g after the call", why="a rule must not write into what it is given")
+        close(g, kept[1], what="g after the call", why="a rule must not write into what it is given")
     ### BEGIN HIDDEN TESTS
     fresh = np.random.default_rng()
-    asks, tags, tells, push = (fresh.normal(size=(1, 2, *shape)) for shape in [(2, 3), (3, 3), (3, 2), (2, 2)])
-    window, boost = fresh.random((1, 2, 2, 3)) < 0.7, (fresh.random((1, 2, 2, 3)) < 0.5) * 2.0
-    table = weights_by_the_book(asks, tags, window, 0.8)
-    found = attention_gradients(push, (table * boost) @ tells, asks, tags, tells, table, table * boost, 0.8)
-    for mine, right in zip(found, slopes_by_nudging(asks, tags, tells, push, window, boost, 0.8), strict=True):
+    asks, tags, push = (fresh.normal(size=(1, 2, *shape)) for shape in [(2, 3), (4, 3), (2, 4)])
+    table = weights_by_the_book(asks, tags, None, 0.8)
+    found = attention_gradients(push, table, asks, tags, 0.8)
+    wanted = slopes_by_nudging(lambda: float((weights_by_the_book(asks, tags, None, 0.8) * push).sum()), asks, tags)
+    for mine, right in zip(found, wanted, strict=True):
         close(mine, right, rtol=1e-4, atol=1e-6)
-    small = [a.astype(np.float32) for a in (push, table @ tells, asks, tags, tells, table)]
-    assert all(a.dtype == np.float32 for a in attention_gradients(*small, small[-1], 0.8)), "float32 stays float32"
+    small = [a.astype(np.float32) for a in (push, table, asks, tags)]
+    assert all(a.dtype == np.float32 for a in attention_gradients(*small, 0.8)), "float32 stays float32"
     ### END HIDDEN TESTS
 
 
 test_attention_gradients()
 
 # %% [markdown]
-# The operation and its rule. The weights are computed before the door and pass it as an input, so that the note keeps
-# them, and frees them after the way back. Of the arrays that have T² numbers, nothing else is kept.
+# The operation and its rule. `out`, the result, is what the rule needs most, and autograd keeps it anyway.
 
 # %%
 #| export
-ATTENTION = Op("attention", lambda q, k, v, weights, dropped, scale: dropped @ v)
+ATTENTION = Op("attention", attention_weights)
 
 
 @defvjp(ATTENTION)
-def _attention(g: Array, out: Array, q: Array, k: Array, v: Array, weights: Array, dropped: Array, scale: float) -> Any:
-    return *attention_gradients(g, out, q, k, v, weights, dropped, scale), None, None
+def _attention(g: Array, out: Array, q: Array, k: Array, mask: Array | None, scale: float) -> Any:
+    return attention_gradients(g, out, q, k, scale)
 
 
 def scores_shape(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> tuple[int, ...]:
@@ -721,7 +694,8 @@ def scores_shape(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> 
 # %% [markdown]
 # ### Exercise: `scaled_dot_product_attention`
 #
-# Everything is there. Put it together.
+# Everything is there but dropout, which is usual on the weights in training: now and then a token does not see what it
+# would look at, and learns not to depend on it. Put it together.
 
 # %% nbgrader={"grade": false, "grade_id": "attention-sdpa", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -749,7 +723,7 @@ def scaled_dot_product_attention(
     scale
         What the scores are multiplied by; 1/sqrt(D) by default.
     return_weights
-        Return the weights (..., T, S) as well, before dropout. No gradient flows through them.
+        Return the weights (..., T, S) as well, before dropout.
 
     Returns
     -------
@@ -763,31 +737,29 @@ def scaled_dot_product_attention(
     TypeError
         If the mask is not boolean.
 
-    TODO: Weights, dropout, the operation.
+    TODO: Weights, dropout, mixture.
 
     APPROACH:
     1. `scale`, if it is None, is one over the square root of D. But 0.0 is a scale like any other.
     2. A mask that is not None goes through `check_mask` with `shape`.
-    3. The weights from `attention_weights`, which takes arrays: `q.data`, `k.data`.
-    4. `Dropout(dropout_p)(...)` takes and gives a Tensor: `from_numpy(weights)` makes one around your array.
-    5. `apply(ATTENTION, q, k, v, weights, dropped, scale=scale)`, with both sorts of weights as arrays.
+    3. The weights: `apply(ATTENTION, q, k, mask=..., scale=...)`.
+    4. `Dropout(dropout_p)(...)` drops some of them; then a matrix product with v.
 
     EXAMPLE:
     >>> x = randn(2, 5, 8)
     >>> scaled_dot_product_attention(x, x, x, causal_mask(5)).shape
     (2, 5, 8)
 
-    HINT: q, k and v go through the door as Tensors, not as `.data`: that is how the recorder knows them.
+    HINT: `attention_weights` itself takes arrays and leaves no note. q and k go through the door, as Tensors.
     """
     q, k, v = floating(q), floating(k), floating(v)
     shape = scores_shape(q.shape, k.shape, v.shape)
     ### BEGIN SOLUTION
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     allowed = None if mask is None else check_mask(mask, shape)
-    weights = attention_weights(q.data, k.data, allowed, scale)
-    dropped = Dropout(dropout_p)(from_numpy(weights)).data
-    out = apply(ATTENTION, q, k, v, weights, dropped, scale=scale)
-    return (out, from_numpy(weights)) if return_weights else out
+    weights = apply(ATTENTION, q, k, mask=allowed, scale=scale)
+    out = Dropout(dropout_p)(weights) @ v
+    return (out, weights) if return_weights else out
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "test-attention-sdpa", "locked": true, "points": 9, "schema_version": 3, "solution": false, "task": false}
@@ -806,9 +778,10 @@ def test_scaled_dot_product_attention():
     close(scaled_dot_product_attention(*arrays, scale=0.0).data[0, 0, 0], arrays[2][0, 0].mean(axis=0), why="scale=0.0 shares evenly")
     top = rng.normal(size=out.shape)
     scaled_dot_product_attention(q, k, v, mask).backward(top)
-    slopes = slopes_by_nudging(*(a[0, 0].astype(float) for a in arrays), top[0, 0], mask[0, 0], 1.0, 5**-0.5)
+    one = [a[0, 0].astype(float) for a in arrays]
+    slopes = slopes_by_nudging(lambda: float((weights_by_the_book(*one[:2], mask[0, 0], 5**-0.5) @ one[2] * top[0, 0]).sum()), *one)
     for label, tensor, want in zip(("q", "k", "v"), (q, k, v), slopes, strict=True):
-        why = "q, k and v go through apply as Tensors"
+        why = "q and k go through apply as Tensors, and so does v through @"
         assert tensor.grad is not None, f"{label} got no gradient: {why}"
         close(tensor.grad.data[0, 0], want, rtol=1e-3, atol=1e-5, dtype=np.float32, what=f"gradient by {label}", why=why)
     eye = Tensor(np.eye(400))
@@ -828,8 +801,8 @@ def test_scaled_dot_product_attention():
     mixed = scaled_dot_product_attention(wide, many, many, scale=0.7)
     close(mixed.data, weights_by_the_book(one, many, None, 0.7) @ many, dtype=np.float64)
     mixed.sum().backward()
-    sums = [slopes_by_nudging(one.copy(), m, m.copy(), np.ones((3, 4)), None, 1.0, 0.7)[0] for m in many]
-    close(wide.grad.data, sums[0] + sums[1], rtol=1e-4, atol=1e-6, what="gradient by a query that was broadcast")
+    slopes = slopes_by_nudging(lambda: float((weights_by_the_book(one, many, None, 0.7) @ many).sum()), one)[0]
+    close(wide.grad.data, slopes, rtol=1e-4, atol=1e-6, what="gradient by a query that was broadcast")
     manual_seed(6)
     few = Tensor(fresh.normal(size=(6, 4)), np.float64, requires_grad=True)
     tells = Tensor(np.eye(6), np.float64, requires_grad=True)
@@ -1275,12 +1248,14 @@ def test_multi_head_attention():
         ("x to y, masked", (x, y), causal_mask(4, 4)[:, 1:]),
     ]:
         full = [*inputs, *[inputs[-1]] * (3 - len(inputs))]
+        given = {id(one): Tensor(one) for one in inputs}
+        tensors = [given[id(one)] for one in inputs]
         want, tables = heads_by_the_book(state, 2, *full, mask)
-        out, weights = layer(*[Tensor(one) for one in inputs], mask=mask, return_weights=True)
+        out, weights = layer(*tensors, mask=mask, return_weights=True)
         why = "rows of in_proj_weight: first queries, then keys, then values; head h has the h-th part of each"
         close(weights.data, tables, rtol=1e-3, atol=1e-5, what=f"weights, {name}", why=why)
         close(out.data, want, rtol=1e-3, atol=1e-4, what=f"output, {name}", why=why)
-        close(layer(*[Tensor(one) for one in inputs], mask=mask).data, want, rtol=1e-3, atol=1e-4, what=f"output alone, {name}")
+        close(layer(*tensors, mask=mask).data, want, rtol=1e-3, atol=1e-4, what=f"output alone, {name}")
     leaf = Tensor(x, np.float64, requires_grad=True)
     top = rng.normal(size=x.shape)
     layer(leaf, mask=causal_mask(4)).backward(top)
@@ -1620,7 +1595,7 @@ for name, costs in (("at once", plain), ("chunked", thin)):
 #
 # ## What you have built
 #
-# `scaled_dot_product_attention` with a rule of its own that keeps the weights and nothing else of their size;
+# `scaled_dot_product_attention`, whose rule keeps the weights and nothing else of their size;
 # `causal_mask`, `padding_mask` and `check_mask`; `SelfAttention`; `split_heads`, `merge_heads` and
 # `MultiHeadAttention`, which takes PyTorch's weights; and `chunked_attention`, the same in linear memory.
 #

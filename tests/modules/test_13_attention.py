@@ -180,10 +180,15 @@ def test_shapes_that_do_not_fit_are_named(shapes, words):
 def test_only_the_weights_are_kept_for_the_way_back_and_freed_by_it():
     q, k, v = (randn(2, 3, 40, 4, requires_grad=True) for _ in range(3))
     out = scaled_dot_product_attention(q, k, v, causal_mask(40))
-    large = {id(array): array for array in out._node.arrays if array.size >= 2 * 3 * 40 * 40}
+    product = out._node
+    notes = [product, product.parents[0]]
+    arrays = [array for note in notes for array in [note.out, *note.arrays] if array.size >= 2 * 3 * 40 * 40]
+    large = {id(array): array for array in arrays}
     assert len(large) == 1
+    arrays.clear()
     kept = weakref.ref(*large.values())
     large.clear()
+    notes.clear()
     out.sum().backward()
     gc.collect()
     assert kept() is None

@@ -13,7 +13,7 @@ import numpy as np
 from .activations import floating
 from .autograd import defvjp
 from .layers import Dropout, Linear, Module, Parameter, uniform_parameter, whole_size
-from .tensor import Array, Op, Tensor, apply, broadcast_shape, from_numpy
+from .tensor import Array, Op, Tensor, apply, broadcast_shape
 
 # %% auto #0
 __all__ = ['ATTENTION', 'causal_mask', 'padding_mask', 'check_mask', 'attention_weights', 'attention_gradients', 'scores_shape',
@@ -129,48 +129,39 @@ def attention_weights(q: Array, k: Array, mask: Array | None, scale: float) -> A
     return scores
 
 # %% modules/13_attention/attention_dev.py #attention-gradients
-def attention_gradients(
-    g: Array, out: Array, q: Array, k: Array, v: Array, weights: Array, dropped: Array, scale: float
-) -> tuple[Array, Array, Array]:
-    """The gradients of the loss by q, k and v, where ``out = dropped @ v``.
-
-    Source of the row average as ``g`` times ``out``: Dao et al. 2022, "FlashAttention", appendix B.
+def attention_gradients(g: Array, weights: Array, q: Array, k: Array, scale: float) -> tuple[Array, Array]:
+    """The gradients of the loss by q and k, given that by the ``weights``, the result of ``attention_weights``.
 
     Parameters
     ----------
     g
-        The gradient by ``out``, of its shape (..., T, Dv).
-    q, k, v
-        As in ``scaled_dot_product_attention``.
-    weights, dropped
-        The weights (..., T, S), and the same after dropout: the same array if nothing was dropped.
-    scale
-        What the scores were multiplied by.
+        The gradient by the weights, of their shape (..., T, S).
+    weights, q, k, scale
+        What ``attention_weights`` gave, and what it was given.
 
     Returns
     -------
     tuple of Array
-        For q, k and v. Where one of them was broadcast, its gradient has the larger shape.
+        For q and k. Where one of them was broadcast, its gradient has the larger shape.
 
     EXAMPLE:
-    >>> one = np.ones((1, 1))
-    >>> attention_gradients(g=3 * one, out=one, q=one, k=one, v=one, weights=one, dropped=one, scale=1.0)
-    (array([[0.]]), array([[0.]]), array([[3.]]))
+    >>> g, weights, q, k = np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]), np.array([[2.0]]), np.array([[3.0], [1.0]])
+    >>> attention_gradients(g, weights, q, k, scale=1.0)
+    (array([[0.5]]), array([[ 0.5],
+           [-0.5]]))
     """
-    for_v = dropped.swapaxes(-1, -2) @ g  # (..., S, Dv)
-    slopes = g @ v.swapaxes(-1, -2)  # (..., T, S)
-    slopes *= dropped
-    slopes -= weights * (g * out).sum(axis=-1, keepdims=True)
+    slopes = weights * g  # (..., T, S)
+    slopes -= weights * slopes.sum(axis=-1, keepdims=True)
     slopes *= scale
-    return slopes @ k, slopes.swapaxes(-1, -2) @ q, for_v
+    return slopes @ k, slopes.swapaxes(-1, -2) @ q
 
 # %% modules/13_attention/attention_dev.py #attention-031
-ATTENTION = Op("attention", lambda q, k, v, weights, dropped, scale: dropped @ v)
+ATTENTION = Op("attention", attention_weights)
 
 
 @defvjp(ATTENTION)
-def _attention(g: Array, out: Array, q: Array, k: Array, v: Array, weights: Array, dropped: Array, scale: float) -> Any:
-    return *attention_gradients(g, out, q, k, v, weights, dropped, scale), None, None
+def _attention(g: Array, out: Array, q: Array, k: Array, mask: Array | None, scale: float) -> Any:
+    return attention_gradients(g, out, q, k, scale)
 
 
 def scores_shape(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> tuple[int, ...]:
@@ -216,7 +207,7 @@ def scaled_dot_product_attention(
     scale
         What the scores are multiplied by; 1/sqrt(D) by default.
     return_weights
-        Return the weights (..., T, S) as well, before dropout. No gradient flows through them.
+        Return the weights (..., T, S) as well, before dropout.
 
     Returns
     -------
@@ -239,10 +230,9 @@ def scaled_dot_product_attention(
     shape = scores_shape(q.shape, k.shape, v.shape)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     allowed = None if mask is None else check_mask(mask, shape)
-    weights = attention_weights(q.data, k.data, allowed, scale)
-    dropped = Dropout(dropout_p)(from_numpy(weights)).data
-    out = apply(ATTENTION, q, k, v, weights, dropped, scale=scale)
-    return (out, from_numpy(weights)) if return_weights else out
+    weights = apply(ATTENTION, q, k, mask=allowed, scale=scale)
+    out = Dropout(dropout_p)(weights) @ v
+    return (out, weights) if return_weights else out
 
 # %% modules/13_attention/attention_dev.py #attention-self
 class SelfAttention(Module):
