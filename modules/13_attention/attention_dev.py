@@ -570,9 +570,7 @@ test_attention_weights()
 # 2. $Z = \text{scale} \cdot Q K^\top$, so $dQ = \text{scale} \cdot dZ\, K$ and $dK = \text{scale} \cdot dZ^\top Q$.
 #
 # And the mask? Nothing. Where W is 0, dZ is 0: what was not looked at gets no gradient. The mixture $WV$ is a plain
-# matrix product, whose rule there is; it keeps W and V, and that is the same W.
-#
-# Predict before you write: how many arrays of T² numbers does your rule make?
+# matrix product; its rule is there, and what it keeps of T² numbers is the same W.
 #
 # ### Exercise: `attention_gradients`
 
@@ -867,8 +865,8 @@ print("same gradients:", all(np.allclose(a, b, atol=1e-4) for a, b in zip(
     there_and_back(composed), there_and_back(scaled_dot_product_attention), strict=True)))
 
 # %% [markdown]
-# Six arrays, and one. With 64 tokens one of them is 1 MB; section 9 says what it is with more. The fused operation
-# took 4.7 ms and the composed one 11.6 (medians of 15, taken in turns, one thread), and peaked at 4.2 MB against 11.1.
+# Six arrays, and one. With 64 tokens one of them is 1 MB; section 9 says what it is with more. Yours took 4.5 ms and the
+# composed one 10 (medians of 15, taken in turns, one thread), and peaked at 4.8 MB against 11.1.
 #
 # ## 6. Self-attention
 #
@@ -1309,7 +1307,7 @@ for heads in (1, 4, 16):
 
 # %% [markdown]
 # The parameters do not change, and neither does the number of multiplications. But H · T² weights have to be stored
-# and to pass through the softmax: 27 MB at the peak for 16 heads against 10, and 22 ms against 7.5 (medians of 15,
+# and to pass through the softmax: 27 MB at the peak for 16 heads against 10, and 18 ms against 6 (medians of 15,
 # taken in turns, one thread). Exponentials are not counted in multiplications, and they are not free.
 #
 # ## 8. What the heads look at
@@ -1588,7 +1586,7 @@ for name, costs in (("at once", plain), ("chunked", thin)):
 
 # %% [markdown]
 # The same numbers, to 2e-7, with 10.6 MB instead of 71.3 at T = 2,048, and the memory doubles with T. The surprise is
-# the time: 75 ms against 77 (one thread, medians of 5). There is more arithmetic in the chunks, but their
+# the time: 55 ms against 67 (one thread, medians of 5). There is more arithmetic in the chunks, but their
 # scores take 4 MB, which can stay in the processor's cache, while 67 MB travel to memory and back at each step.
 # FlashAttention is this idea on a GPU, with the way back included. What chunks do *not* change is the number of
 # products: it still grows like T², and the curves on the left have the same slope.
