@@ -347,9 +347,9 @@ plt.show()
 # %% [markdown]
 # ### Exercise: `check_mask`
 #
-# A wrong mask is the bug that trains. A mask of 0.0 and 1.0 is the usual one: some libraries *add* masks to the scores,
-# and added to scores of ±3, ones and zeros do nearly nothing. The loss goes down, only not as far. So masks of another
-# dtype, or of a shape that does not fit, are refused, with the remedy.
+# A wrong mask is the bug that trains. Take one of ones and zeros, as floats: libraries that allow floats *add* them to
+# the scores, so a forbidden key gets 1/e of what it would get if it were allowed, 37 % instead of nothing. No error,
+# and the loss goes down. So masks of another dtype, or of a shape that does not fit, are refused, with the remedy.
 
 # %% nbgrader={"grade": false, "grade_id": "attention-check-mask", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -994,9 +994,9 @@ print("head 0, reshaped directly:\n", tokens.reshape(2, 4, 2)[0])
 print("head 0, cut, then swapped:\n", tokens.reshape(4, 2, 2).swapaxes(0, 1)[0])
 
 # %% [markdown]
-# Directly, head 0 gets the first half of the *text*: what it calls its token 1 is the rest of token 0. And with a
-# causal mask it is worse: the last position of the result is computed from other tokens than its own, and positions
-# look into the future. Cut the last axis, then swap.
+# Directly, head 0 gets the first half of the *text*, and what it calls its token 1 is the rest of token 0. No head can
+# look from one half to the other. And if only the way back is right, what was found for token 2 is put into the row of
+# token 0, causal mask or not, and the model sees the future. Cut the last axis, then swap.
 #
 # ### Exercise: `split_heads` and `merge_heads`
 
@@ -1370,14 +1370,18 @@ four[1, 0].set_xlabel("looked at")
 four[0, 0].set_ylabel("looks")
 plt.tight_layout()
 plt.show()
+back = np.arange(32)[:, None] - np.arange(32)
+for head, table in enumerate([*weights.data[0], causal_mask(32) / np.arange(1, 33)[:, None]]):
+    name = f"head {head}" if head < 4 else "evenly"
+    print(f"{name}: {(table * back)[8:].sum(axis=-1).mean():.1f} characters back, {table[20, 19]:.0%} from the space to the colon before it")
 
 # %% [markdown]
-# Each row is a character and shows what it looks at, the darker the more. Evenly shared, it would look 9.8 characters
-# back on average (from the ninth row on). Nobody told the heads what to do, and here is what came out, with this seed:
+# Each row is a character and shows what it looks at, the darker the more. Nobody told the heads what to do. What came
+# out, with this seed:
 #
-# - Head 2 stays in its own word: letters give it 41 % of their weight, and evenly shared it would be 10 %.
-# - Head 1 found the colon: the space behind it gives it 91 %, and the t behind that 46 %.
-# - All four look nearer than evenly shared: 4 to 7 characters back on average.
+# - All four look nearer than evenly shared: 4 to 7 characters back on average (from the ninth row on), not 9.8.
+# - Head 1 found the colon: the space behind it gives it 91 %.
+# - Head 2 looks at the first letters of its own word, and between the words at nothing in particular.
 #
 # With other seeds the heads share the work differently. And a map shows where a head looks, not why.
 #
@@ -1635,7 +1639,7 @@ for name, costs in (("at once", plain), ("chunked", thin)):
 # Without a causal mask, or with one that is transposed or off by one, position t can attend to t + 1, which is just
 # what it shall predict: copying gives a loss near 0. When the model writes, the next token is not there, so copying
 # finds nothing, and nothing else was learned. Test: run the model on a sequence, change token t, run again: outputs at
-# positions before t must be equal to the last bit. Or take the gradient of output t by all inputs: zero after t.
+# positions before t must not change. Or take the gradient of output t by all inputs: zero after t.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "attention-reflect-heads-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
