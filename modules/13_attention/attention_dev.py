@@ -379,16 +379,12 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> Array:
     allowed = np.asarray(mask)
     ### BEGIN SOLUTION
     if allowed.dtype != np.bool_:
-        raise TypeError(
-            f"attention: a mask is boolean, True where a query may attend, and this one is {allowed.dtype}. "
-            "For a mask of ones and zeros write mask != 0; for one that is added to the scores, mask == 0"
-        )
+        remedy = "for a mask of ones and zeros write mask != 0; for one that is added to the scores, mask == 0"
+        raise TypeError(f"attention: a mask is boolean, True where a query may attend, not {allowed.dtype}; {remedy}")
     pairs = zip(reversed(allowed.shape), reversed(shape), strict=False)
     if allowed.ndim > len(shape) or any(length not in (1, wanted) for length, wanted in pairs):
-        raise ValueError(
-            f"attention: a mask of shape {allowed.shape} does not fit scores of shape {shape}. Make it (T, S) if it is "
-            "the same for all, (B, 1, 1, S) for padding, (B, 1, T, S) if each sequence has its own"
-        )
+        fitting = "(T, S) if it is the same for all, (B, 1, 1, S) for padding, (B, 1, T, S) for one of each sequence"
+        raise ValueError(f"attention: a mask {allowed.shape} does not fit scores of shape {shape}; make it {fitting}")
     return allowed
     ### END SOLUTION
 
@@ -1257,12 +1253,8 @@ def test_multi_head_attention():
     leaf = Tensor(x, np.float64, requires_grad=True)
     top = rng.normal(size=x.shape)
     layer(leaf, mask=causal_mask(4)).backward(top)
-    nudge = np.zeros(x.shape)
-    nudge[1, 2, 3] = 1e-5
-    above, below = (
-        (heads_by_the_book(state, 2, moved, moved, moved, causal_mask(4))[0] * top).sum() for moved in (x + nudge, x - nudge)
-    )
-    close(leaf.grad.data[1, 2, 3], (above - below) / 2e-5, rtol=1e-3, atol=1e-4, what="gradient by the input")
+    slopes = slopes_by_nudging(lambda: float((heads_by_the_book(state, 2, x, x, x, causal_mask(4))[0] * top).sum()), x)[0]
+    close(leaf.grad.data, slopes, rtol=1e-3, atol=1e-4, what="gradient by the input")
     missing = [name for name, parameter in layer.named_parameters() if parameter.grad is None]
     assert not missing, f"without a gradient: {', '.join(missing)}"
     moody = MultiHeadAttention(6, 3, dropout=0.5)
