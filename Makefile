@@ -2,7 +2,7 @@
 # make env      the environment in .venv                 make parity  values and gradients against PyTorch
 # make lint     ruff and mypy                            make audit   try the graded cells on wrong solutions
 # make clean    remove what was made                     make grading time grading a class, here and by nbgrader alone
-#                                                        make verdicts  many students, isolated and in a kernel
+# make milestones  run them all, MNIST too (fetched)     make verdicts  many students, isolated and in a kernel
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PARITY := $(VENV)/.parity
 JOBS ?= 2
 
-.PHONY: course test parity lint audit verdicts grading env export clean
+.PHONY: course test parity lint audit verdicts grading milestones env export clean
 
 course: env
 	$(BIN)/python -m tito.grading.demo
@@ -25,7 +25,8 @@ parity: $(PARITY)
 
 lint: env
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check tito tests tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim
+	$(BIN)/ruff format --check tito tests milestones tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim \
+	  tinytorch/utils
 	$(BIN)/mypy
 
 audit: env
@@ -36,6 +37,13 @@ verdicts: env
 
 grading: env
 	$(BIN)/python benchmarks/grading.py
+
+milestones: env
+	$(BIN)/tito data get mnist
+	$(BIN)/tito milestone run 01
+	$(BIN)/tito milestone run 02
+	$(BIN)/tito milestone run 03
+	$(BIN)/tito milestone run 03 --data mnist
 
 export: env
 	$(BIN)/tito export

@@ -32,3 +32,12 @@ class TitoError(Exception):
         if self.next_step:
             lines.append(f"  next:  {self.next_step}")
         return "\n".join(lines)
+
+
+def told(error: OSError) -> TitoError:
+    """Trouble with files, told as every other refusal is."""
+    return TitoError(
+        f"a file cannot be read or written: {error.strerror or error}",
+        place=str(error.filename or ""),
+        next_step="look at the folder's permissions and at the free space (df -h), then try again",
+    )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tito.course import Course, Module
+from tito.outcome import CellResult, not_run
 from tito.repair import cell_label, read_own_notebook
 from tito.source import code_cells, grade_info, read_notebook
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-
-    from tito.outcome import CellResult
 
 _STOPPED = ("timeout", "output limit", "died")
 _STUB = "raise NotImplementedError()"  # what nbgrader leaves of a solution
@@ -48,14 +48,17 @@ _CAUSES = {
 class Failure:
     """Why a cell fails, in words for the person who can mend it: a test, or a cell that the others build on.
 
-    ``cell`` is what people call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if it is
-    not known.
+    ``failed`` is the cell that fails, and ``failed_line`` the number of its line that does. ``cell`` is what people
+    call the cell to look at, ``line_number`` and ``line`` the line in it; 0 and empty if they are not known.
+    ``error`` is the error's name (``NameError``), or that of what stopped the cell.
     ``exercise`` is the exercise to work on, and ``function`` what to mend in it, where they are known; ``unwritten`` if
     nothing has been written there yet.
     """
 
     failed: str
+    failed_line: int
     problem: str
+    error: str
     cause: str
     cell: str
     line_number: int
@@ -81,7 +84,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return not self.failures
+        return not self.failures and all(test.ok for test in self.tests)
 
     @property
     def points(self) -> float:
@@ -110,17 +113,25 @@ def judge(
     from tito.runner import run_notebook
 
     run = run_notebook(course, module, notebook, stop_at_first_failure=stop_at_first_failure, on_cell=on_cell)
-    failures = tuple(_Explainer(notebook, run.cells).failures())
-    tests = tuple(cell for cell in run.cells if cell.is_test)
-    return Verdict(module, notebook, tuple(repairs), tests, failures, run.seconds)
+    return verdict_on(module, notebook, repairs, run.cells, run.seconds)
+
+
+def verdict_on(
+    module: Module, notebook: NotebookNode, repairs: list[str], cells: Sequence[CellResult], seconds: float
+) -> Verdict:
+    """What the results so far, those of the first cells, say. Cells that run later add failures, and change none."""
+    failures = tuple(_Explainer(notebook, cells).failures())
+    known = [*cells, *map(not_run, islice(code_cells(notebook), len(cells), None))]
+    tests = tuple(cell for cell in known if cell.is_test)
+    return Verdict(module, notebook, tuple(repairs), tests, failures, seconds)
 
 
 class _Explainer:
     """Finds, for a test that fails, the cell and line to look at."""
 
-    def __init__(self, notebook: NotebookNode, results: tuple[CellResult, ...]) -> None:
+    def __init__(self, notebook: NotebookNode, results: Sequence[CellResult]) -> None:
         self.results = results
-        self.cells = {result.id: cell for result, cell in zip(results, code_cells(notebook), strict=True)}
+        self.cells = {result.id: cell for result, cell in zip(results, code_cells(notebook), strict=False)}
         marks = {name: grade_info(cell) for name, cell in self.cells.items()}
         self.exercises = [name for name, mark in marks.items() if mark.get("solution") and not mark.get("grade")]
 
@@ -137,7 +148,7 @@ class _Explainer:
         cell = self.cells[place.cell_id if place else culprit.id]
         line = _line(cell.source, place.line) if place else ""
         exercise = cell.id if cell.id in self.exercises else ""
-        if culprit.is_test and not exercise:
+        if culprit.is_test and (not exercise or self._is_solved(exercise, failed)):
             exercise = self._exercise(failed)
         function = _function_at(cell.source, place.line) if place and cell.id == exercise else ""
         if not function and exercise:
@@ -145,7 +156,9 @@ class _Explainer:
         unwritten = culprit.ename == "NotImplementedError" and line.strip() == _STUB
         return Failure(
             failed=cell_label(self.cells[failed.id]),
+            failed_line=failed.line or 0,
             problem=f"not written yet: {function or exercise}" if unwritten else _message(culprit),
+            error=culprit.ename,
             cause="" if unwritten else _CAUSES.get(culprit.ename, ""),
             cell=cell_label(cell),
             line_number=place.line if place else 0,
@@ -171,6 +184,12 @@ class _Explainer:
     def _is_needed(self, result: CellResult) -> bool:
         """True for exercises, and for cells that are exported: what comes after builds on them."""
         return result.id in self.exercises or bool(self.cells[result.id].source.startswith("#|"))
+
+    def _is_solved(self, exercise: str, failed: CellResult) -> bool:
+        """True if tests of the exercise ran before, and passed: what raises in it was called wrongly by another."""
+        before = self.results[: self.results.index(failed)]
+        own = [result for result in before if result.is_test and self._exercise(result) == exercise]
+        return bool(own) and all(result.ok for result in own)
 
     def _exercise(self, failed: CellResult) -> str:
         """The exercise that a test is for: the one it is named after, or the last one before it."""

@@ -46,6 +46,12 @@ class CellResult:
         return self.status == "ok"
 
 
+def not_run(cell: NotebookNode) -> CellResult:
+    """What is known of a cell before it runs."""
+    info = grade_info(cell)
+    return CellResult(cell.id, info.get("grade_id", ""), is_test(cell), float(info.get("points") or 0), "not run")
+
+
 @dataclass(frozen=True)
 class RunResult:
     """The outcome of every code cell, in order, and the notebook with its outputs.

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from tito.course import SETTINGS, Course, Module
 from tito.errors import TitoError
+from tito.hints import FILE as HINTS
 from tito.leaks import Leak, find_leaks
 from tito.newfolder import full_path, new_folder
-from tito.rules import broken_rules
+from tito.rules import require_rules
 from tito.solutions import write_pack
 from tito.source import read_notebook
 from tito.student import student_notebook
@@ -91,7 +92,7 @@ def _write_modules(course: Course, workspace: Course) -> None:
     for module in course.modules:
         folder = workspace.root / module.folder.relative_to(course.root)
         _write(folder / module.notebook.name, nbformat.writes(_for_students(course, module)) + "\n")
-        for name in ("README.md", "module.yaml"):
+        for name in ("README.md", "module.yaml", HINTS):
             if not (module.folder / name).is_file():
                 raise TitoError(f"module {module.slug} has no {name}", place=str(module.folder), next_step="write it")
             shutil.copyfile(module.folder / name, folder / name)
@@ -108,13 +109,7 @@ def _for_students(course: Course, module: Module) -> NotebookNode:
     except TitoError as error:
         where = ", ".join(filter(None, [str(module.source), error.place]))
         raise TitoError(error.problem, place=where, next_step=error.next_step) from None
-    problems = broken_rules(course, module, notebook)
-    if problems:
-        raise TitoError(
-            "\n".join([f"{module.slug} cannot be released yet:", *(f"  {problem}" for problem in problems)]),
-            place=str(module.source),
-            next_step="mend the source; see CONTRIBUTING.md, 'The cells'",
-        )
+    require_rules(course, module, notebook)
     return released
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tito.course import Course, Module
+from tito.errors import TitoError
 from tito.outcome import is_test
 from tito.source import code_cells, grade_info
 
@@ -20,6 +21,23 @@ POINTS = 100
 def broken_rules(course: Course, module: Module, notebook: NotebookNode) -> list[str]:
     """What is wrong in ``notebook``, which the source of ``module`` describes, in words for its author."""
     return [*_wrong_sum(notebook), *_wrong_imports(course, module, notebook)]
+
+
+def require_rules(course: Course, module: Module, notebook: NotebookNode) -> None:
+    """Refuse to hand out a notebook in which a rule is broken.
+
+    Raises
+    ------
+    TitoError
+        Naming every one.
+    """
+    problems = broken_rules(course, module, notebook)
+    if problems:
+        raise TitoError(
+            "\n".join([f"{module.slug} cannot be released yet:", *(f"  {problem}" for problem in problems)]),
+            place=str(module.source),
+            next_step="mend the source; see CONTRIBUTING.md, 'The cells'",
+        )
 
 
 def _wrong_sum(notebook: NotebookNode) -> Iterator[str]:

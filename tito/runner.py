@@ -12,10 +12,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from nbformat import NotebookNode
 import tito
 from tito.course import Course, Limits, Module
 from tito.errors import TitoError
-from tito.outcome import CellResult, Place, RunResult, Status, is_test
-from tito.source import code_cells, grade_info
+from tito.outcome import CellResult, Place, RunResult, Status, is_test, not_run
+from tito.source import code_cells
 from tito.staging import stage_package
 
 # what the executed notebook shows as the error's name where the kernel could not say it itself
@@ -77,10 +78,14 @@ def run_notebook(
     TitoError
         If the kernel does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="tito-", ignore_cleanup_errors=True) as folder:
-        run = _Run(course.limits, deepcopy(notebook), Path(folder), stop_at_first_failure, on_cell)
-        package = stage_package(course, module, run.folder / "package")
-        return _wait_for(run.play(package))
+
+    async def play() -> RunResult:
+        begin = time.monotonic()
+        async with fresh_kernel(course, module) as kernel:
+            run = await kernel.run(notebook, stop_at_first_failure=stop_at_first_failure, on_cell=on_cell)
+        return replace(run, seconds=time.monotonic() - begin)
+
+    return _wait_for(play())
 
 
 def _wait_for(work: Coroutine[Any, Any, RunResult]) -> RunResult:
@@ -93,56 +98,92 @@ def _wait_for(work: Coroutine[Any, Any, RunResult]) -> RunResult:
         return pool.submit(asyncio.run, work).result()
 
 
+@asynccontextmanager
+async def fresh_kernel(course: Course, module: Module) -> AsyncIterator[Kernel]:
+    """A kernel in a private folder, with the modules before ``module`` as they are now; gone when the block ends.
+
+    Raises
+    ------
+    TitoError
+        If it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="tito-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        package = stage_package(course, module, folder / "package")
+        client = _Client(course.limits, folder)
+        try:
+            await client.start(package)
+            yield Kernel(client, course.limits)
+        finally:
+            await client.stop()
+
+
+class Kernel:
+    """A kernel that has run nothing yet, for one notebook."""
+
+    def __init__(self, client: _Client, limits: Limits) -> None:
+        self._client = client
+        self._limits = limits
+
+    async def is_alive(self) -> bool:
+        """False if its process has ended."""
+        return bool(await self._client.km.is_alive())
+
+    async def run(
+        self,
+        notebook: NotebookNode,
+        *,
+        stop_at_first_failure: bool = False,
+        on_cell: Callable[[CellResult], None] | None = None,
+    ) -> RunResult:
+        """Run ``notebook`` as ``run_notebook`` does; the seconds are those of its cells."""
+        return await _Run(self._client, self._limits, deepcopy(notebook), stop_at_first_failure, on_cell).play()
+
+
 class _Run:
     """One notebook being run, cell by cell."""
 
     def __init__(
         self,
+        client: _Client,
         limits: Limits,
         notebook: NotebookNode,
-        folder: Path,
         stop_at_first_failure: bool,
         on_cell: Callable[[CellResult], None] | None,
     ) -> None:
+        self.client = client
         self.limits = limits
         self.notebook = notebook
-        self.folder = folder
         self.stop_at_first_failure = stop_at_first_failure
         self.on_cell = on_cell
         self.over = ""  # why the cells that are left are not run
         self.cell_ids: dict[int, str] = {}  # by the execution count that tracebacks quote
 
-    async def play(self, package: Path) -> RunResult:
+    async def play(self) -> RunResult:
         for cell in code_cells(self.notebook):
             cell.outputs, cell.execution_count = [], None
-        client = _Client(self.notebook, self.limits, self.folder)
+        self.client.nb = self.notebook
         begin = time.monotonic()
         self.deadline = begin + self.limits.notebook_seconds
-        try:
-            await client.start(package)
-            cells = [
-                await self._step(client, index, cell)
-                for index, cell in enumerate(self.notebook.cells)
-                if cell.cell_type == "code"
-            ]
-        finally:
-            await client.stop()
+        cells = [
+            await self._step(index, cell) for index, cell in enumerate(self.notebook.cells) if cell.cell_type == "code"
+        ]
         return RunResult(tuple(cells), self.notebook, time.monotonic() - begin)
 
-    async def _step(self, client: _Client, index: int, cell: NotebookNode) -> CellResult:
+    async def _step(self, index: int, cell: NotebookNode) -> CellResult:
         begin = time.monotonic()
         status: Status = "not run"
         if not self.over:
-            status = await client.run_cell(cell, index, min(self.limits.cell_seconds, self.deadline - begin))
-            self.cell_ids[client.count] = cell.id
-        result = self._result(client, cell, status, time.monotonic() - begin)
-        self.over = self.over or self._reason_to_end(client, result)
+            status = await self.client.run_cell(cell, index, min(self.limits.cell_seconds, self.deadline - begin))
+            self.cell_ids[self.client.count] = cell.id
+        result = self._result(cell, status, time.monotonic() - begin)
+        self.over = self.over or self._reason_to_end(result)
         if self.on_cell:
             self.on_cell(result)
         return result
 
-    def _reason_to_end(self, client: _Client, result: CellResult) -> str:
-        if client.dead:
+    def _reason_to_end(self, result: CellResult) -> str:
+        if self.client.dead:
             return f"the kernel ended in the cell {result.id}"
         if time.monotonic() > self.deadline:
             return f"the notebook's {self.limits.notebook_seconds} s are used up (notebook_seconds in settings.ini)"
@@ -150,22 +191,18 @@ class _Run:
             return f"the test {result.id} failed"
         return ""
 
-    def _result(self, client: _Client, cell: NotebookNode, status: Status, seconds: float) -> CellResult:
+    def _result(self, cell: NotebookNode, status: Status, seconds: float) -> CellResult:
         cell.outputs = _merged(cell.outputs)
-        error = client.error if status != "not run" else {}
+        error = self.client.error if status != "not run" else {}
         frames = _FRAME.findall(_ANSI.sub("", "\n".join(error.get("traceback", []))))
         places = [Place(self.cell_ids[int(n)], int(line)) for n, line in frames if int(n) in self.cell_ids]
         here = [place.line for place in places if place.cell_id == cell.id]
         ename, evalue = str(error.get("ename", "")), str(error.get("evalue", ""))
         if status in _MARKS:
-            ename, evalue = _MARKS[status], self._explain(client, status)
+            ename, evalue = _MARKS[status], self._explain(status)
             cell.outputs.append(nbv4.new_output("error", ename=ename, evalue=evalue, traceback=[f"{ename}: {evalue}"]))
-        info = grade_info(cell)
-        return CellResult(
-            id=cell.id,
-            grade_id=info.get("grade_id", ""),
-            is_test=is_test(cell),
-            points=float(info.get("points") or 0),
+        return replace(
+            not_run(cell),
             status=status,
             ename=ename,
             evalue=evalue,
@@ -175,7 +212,7 @@ class _Run:
             outputs=tuple(cell.outputs),
         )
 
-    def _explain(self, client: _Client, status: Status) -> str:
+    def _explain(self, status: Status) -> str:
         match status:
             case "timeout" if time.monotonic() > self.deadline:
                 return (
@@ -187,7 +224,7 @@ class _Run:
                 most = self.limits.cell_output_bytes * _FLOOD
                 return f"the cell printed more than {most:,} bytes ({_FLOOD} times cell_output_bytes in settings.ini)"
             case "died":
-                return f"the kernel ended while it ran this cell ({client.ending})"
+                return f"the kernel ended while it ran this cell ({self.client.ending})"
             case _:
                 return self.over
 
@@ -195,11 +232,11 @@ class _Run:
 class _Client(NotebookClient):  # type: ignore[misc]
     """A kernel of this interpreter in a private folder, whose cells are stopped when they go over the limits."""
 
-    def __init__(self, notebook: NotebookNode, limits: Limits, folder: Path) -> None:
+    def __init__(self, limits: Limits, folder: Path) -> None:
         specs = KernelSpecManager(kernel_dirs=[])  # without folders to search, `python3` is ipykernel of this Python
         manager = AsyncKernelManager(kernel_spec_manager=specs, connection_file=str(folder / "kernel.json"))
         super().__init__(
-            notebook,
+            nbv4.new_notebook(),
             km=manager,
             allow_errors=True,
             startup_timeout=_START_SECONDS,
@@ -256,15 +293,17 @@ class _Client(NotebookClient):  # type: ignore[misc]
                 ) from None
 
     async def stop(self) -> None:
-        """End the kernel and every process that it started."""
+        """End the kernel and every process that it started, also if we are cancelled meanwhile."""
         group = self.km.provisioner.pgid if self.km.provisioner else None
-        if self.km.has_kernel:
-            await self.km.shutdown_kernel(now=True)
-        if self.kc is not None:
-            self.kc.stop_channels()
-        if group:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
+        try:
+            if self.km.has_kernel:
+                await self.km.shutdown_kernel(now=True)
+        finally:
+            if self.kc is not None:
+                self.kc.stop_channels()
+            if group:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
 
     async def run_cell(self, cell: NotebookNode, index: int, seconds: float) -> Status:
         """Run one cell; stop it after ``seconds`` or when its output is a flood."""

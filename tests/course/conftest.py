@@ -331,6 +331,37 @@ MODULES: dict[str, tuple[list[int], list[str], list[str], str]] = {
     ),
 }
 
+HINTS = {
+    "01_setup": """
+        setup-report:
+          question: Which module of Python's own knows the name of the system?
+          method: Ask it, and put the answer under its key.
+          code: |
+            name = ...
+            return {"system": ...}
+        """,
+    "02_tensor": """
+        tensor-class:
+          question: Of what dtype is an array made of a list of whole numbers?
+          method: Convert once, on the way in.
+          code: |
+            self.data = np.asarray(values, ...)
+        tensor-add:
+          question: What does `add` return, an array or a Tensor?
+          method: Add the arrays, then wrap.
+          code: |
+            return Tensor(... + ...)
+        """,
+    "06_autograd": """
+        autograd-slope:
+          question: How far apart are the two points?
+          method: Divide the difference by that.
+          code: |
+            rise = ...
+            return float(rise / ...)
+        """,
+}
+
 
 def _write_module(root: Path, slug: str) -> None:
     prerequisites, exports, cells, tests = MODULES[slug]
@@ -344,6 +375,7 @@ def _write_module(root: Path, slug: str) -> None:
         f"prerequisites: {prerequisites}\nexports: [{', '.join(exports)}]\nhours: 2\n",
         encoding="utf-8",
     )
+    (folder / "hints.yaml").write_text(dedent(HINTS[slug]).lstrip(), encoding="utf-8")
     test_file = root / "tests" / "modules" / f"test_{slug}.py"
     test_file.parent.mkdir(parents=True, exist_ok=True)
     test_file.write_text(dedent(tests).lstrip(), encoding="utf-8")

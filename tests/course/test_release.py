@@ -75,11 +75,15 @@ def test_a_workspace_holds_what_students_need_and_nothing_else(author_tree, run_
     assert done.returncode == 0, done.stderr
     assert f"3 modules to {tmp_path / 'class'}" in done.stdout and "Next: " in done.stdout
     expected = {"README.md", "LICENSE", "settings.ini", "pyproject.toml", "milestones/01_1957_perceptron/perceptron.py"}
+    expected |= {"tinytorch/utils/__init__.py", "tinytorch/utils/data.py"}
     expected |= {name for name in ["constraints.txt"] if (author_tree / name).exists()}
     for name in ("01_setup", "02_tensor", "06_autograd"):
-        expected |= {f"modules/{name}/{file}" for file in (f"{name[3:]}.ipynb", "README.md", "module.yaml")}
+        expected |= {
+            f"modules/{name}/{file}" for file in (f"{name[3:]}.ipynb", "README.md", "module.yaml", "hints.yaml")
+        }
         expected |= {f"tests/modules/test_{name}.py", f".tito/release/{name}.ipynb"}
-    library = {"__init__.py", "_face.py", "core/__init__.py", "nn/__init__.py", "nn/functional.py", "optim/__init__.py"}
+    faces = {"nn/__init__.py", "nn/functional.py", "nn/utils.py", "optim/__init__.py", "optim/lr_scheduler.py"}
+    library = {"__init__.py", "_face.py", "core/__init__.py", *faces}
     expected |= {f"tinytorch/{name}" for name in library}
     tool = {name for name in files(author_tree) if name.startswith("tito/") and "__pycache__" not in name}
     assert files(tmp_path / "class") == expected | tool
@@ -295,6 +299,7 @@ def zipped(**files: str | bytes) -> bytes:
         ("data/x.zip", zipped(a__ipynb='{"cells": [{"source": "### BEGIN SOLUTION"}]}'), "data/x.zip!a.ipynb cell 0"),
         ("data/x.zip", zipped(a__txt="x" * 99).replace(b"a.txt", b"b.txt", 1), "data/x.zip"),  # damaged
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else value,  # an archive holds the time at which it was made
 )
 def test_secrets_are_found_in_json_and_in_archives(author_tree, workspace, name, content, place):
     path = workspace / name

@@ -39,6 +39,11 @@ def test_points_that_do_not_add_up_are_told_and_not_released(author_tree: Path, 
     refused = run_tito(author_tree, "release", target)
     assert refused.returncode == 1 and "add up to 105, not 100" in refused.stderr and not target.exists()
     assert str(author_tree / "modules/02_tensor/tensor_dev.py") in refused.stderr
+    directory = author_tree.parent / "grading"
+    run_tito(author_tree, "nbgrader", "init", directory)
+    generated = run_tito(directory, "nbgrader", "generate", "02")
+    assert generated.returncode == 1 and "add up to 105, not 100" in generated.stderr
+    assert not (directory / "release").exists()
 
 
 @pytest.mark.parametrize("points", ['"40"', "null"])

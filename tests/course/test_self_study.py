@@ -76,7 +76,7 @@ def secrets(course: Course, *regions: str) -> set[str]:
 
 
 def plain(line: str) -> str:
-    return line.strip().removeprefix("# ")
+    return line.strip().removeprefix("# ").strip()
 
 
 def lines_in(content: bytes) -> set[str]:

@@ -52,7 +52,7 @@ class Blocked:
         if top not in sys.stdlib_module_names and top not in ("numpy", "tinytorch"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Blocked)
-import {names}, tinytorch.nn, tinytorch.optim
+import {names}, tinytorch.nn, tinytorch.optim, tinytorch.utils.data
 assert tinytorch.nn.Linear is tinytorch.core.layers.Linear
 """
     done = subprocess.run(

@@ -2,59 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from tito.atomic import write_atomically
 from tito.cli.chosen import judged, unlocked
-from tito.cli.show import new_console, print_indented
-from tito.course import Course, Module
-from tito.errors import TitoError
-from tito.progress import dump_progress, only_one, progress_file, read_progress
+from tito.cli.show import new_console, print_failure, print_indented
+from tito.hints import RUNGS, Hint, next_hint
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tito.judge import Failure
 
 
 @click.command()
 @click.argument("nn", metavar="NN")
-def hint(nn: str) -> None:
+def hint(nn: str) -> int:
     """Give a hint for the first exercise whose test fails, and one more at each call.
+
+    There are three for each: a question, the method, and near-code with blanks.
 
     \b
     Example: tito module hint 02
     """
-    from tito.hints import rungs
-    from tito.repair import read_pristine
-    from tito.source import read_notebook
-
     course, item = unlocked(nn)
     verdict = judged(course, item, stop_at_first_failure=True)
     if verdict.passed:
         click.echo(
             f"Every test of {item.slug} passes; there is nothing to hint at.\nNext: tito module complete {item.nn}"
         )
-        return
-    failure = verdict.failures[0]
-    original = read_pristine(item) if course.is_workspace else read_notebook(item)
-    hints = rungs(original, failure.exercise, failure.function)
-    if not hints:
-        raise TitoError(
-            f"there is no hint for {failure.exercise or failure.failed}", next_step=f"tito module test {item.nn}"
-        )
-    given = _count_hint(course, item, failure.exercise, len(hints)) if course.is_workspace else len(hints)
+        return 0
     console = new_console()
-    console.print(failure.exercise, style="bold")
-    print_indented(console, 0, f"{failure.problem}\n", "red")
-    print_indented(console, 0, "\n\n".join(hints[:given]))
-    more = f"for more: tito module hint {item.nn}" if given < len(hints) else "that is every hint there is"
-    console.print(f"\nNext: try it, save, then: tito module test {item.nn}   ({more})")
+    failure = verdict.failures[0]
+    climbed = next_hint(course, item, failure)
+    if climbed is None:
+        print_failure(console, item, failure)
+        return 1
+    print_hint(console, failure, climbed)
+    print_indented(console, 0, f"\nNext: {_next_step(item.nn, climbed)}")
+    return 0
 
 
-def _count_hint(course: Course, item: Module, exercise: str, most: int) -> int:
-    """How many hints to show now: one more than last time."""
-    with only_one(course, f"tito module hint {item.nn}"):
-        progress = read_progress(course)
-        given = min(progress.hints.get(exercise, 0) + 1, most)
-        if progress.hints.get(exercise) != given:
-            hints = {**progress.hints, exercise: given}
-            write_atomically(progress_file(course), dump_progress(course, replace(progress, hints=hints)))
-    return given
+def print_hint(console: Console, failure: Failure, climbed: Hint) -> None:
+    """What is wrong, and the rungs so far."""
+    console.print(" in the cell ".join(filter(None, [climbed.function, climbed.exercise])), style="bold")
+    print_indented(console, 0, failure.problem, "red")
+    print_rungs(console, climbed)
+
+
+def print_rungs(console: Console, climbed: Hint) -> None:
+    """The rungs so far, each with its name."""
+    for number, rung in enumerate(climbed.rungs, start=1):
+        console.print(f"\n{number} of {len(RUNGS)}: {RUNGS[rung.name]}", style="bold")
+        if rung.name == "code":
+            console.print("\n".join(f"  {line}".rstrip() for line in rung.text.split("\n")), style="cyan")
+        else:
+            print_indented(console, 2, rung.text)
+
+
+def _next_step(nn: str, climbed: Hint) -> str:
+    if climbed.is_all and not climbed.is_new:
+        return (
+            "that is every hint there is. Run the EXAMPLE of the docstring in a cell of your own, line by line, and "
+            f"print what each gives.\n      Then: tito module test {nn}"
+        )
+    more = "this was the last hint" if climbed.is_all else f"for more: tito module hint {nn}"
+    return f"try it, save, then: tito module test {nn}\n      {more}"

@@ -6,6 +6,7 @@ import signal
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from types import FrameType
 
 try:
     import click
@@ -14,12 +15,14 @@ except ModuleNotFoundError:
 
     sys.exit(f"Error: tito's own packages are not installed in this environment\n  next:  {INSTALL}")
 
-from tito.errors import TitoError
+from tito.errors import TitoError, told
 from tito.terminal import visible
 
 # command -> (where it is defined, one line for `tito --help`)
 COMMANDS = {
     "module": ("tito.cli.module:module", "List, start, test, hint, complete and reset modules."),
+    "watch": ("tito.cli.watch:watch", "Test a module at every save of its notebook."),
+    "milestone": ("tito.cli.milestone:milestone", "List and run the programs that retell the field's history."),
     "data": ("tito.cli.data:data", "List and fetch the data sets that the milestones learn from."),
     "doctor": ("tito.cli.doctor:doctor", "Check this machine and say how to mend what is missing."),
     "release": ("tito.cli.author:release", "Write a workspace for students: notebooks without solutions."),
@@ -68,22 +71,25 @@ def cli(ctx: click.Context) -> None:
 
 def _told(error: OSError | ModuleNotFoundError) -> TitoError:
     """Trouble with files or with the environment, told as every other refusal is."""
-    if isinstance(error, ModuleNotFoundError):
-        from tito.doctor import INSTALL
+    if isinstance(error, OSError):
+        return told(error)
+    from tito.doctor import INSTALL
 
-        return TitoError(f"{error.name} is not installed in this environment", place=sys.prefix, next_step=INSTALL)
-    return TitoError(
-        f"a file cannot be read or written: {error.strerror or error}",
-        place=str(error.filename or ""),
-        next_step="look at the folder's permissions and at the free space (df -h), then try again",
-    )
+    return TitoError(f"{error.name} is not installed in this environment", place=sys.prefix, next_step=INSTALL)
+
+
+def _end(*_: int | FrameType | None) -> None:
+    """Tidy up as after Ctrl-C; also where Ctrl-C itself is ignored, as in the background of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def main() -> None:
     """Run the command line; every error that a person can mend is shown without a traceback."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # which it is under nohup
-            signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))  # tidy up as after Ctrl-C
+            signal.signal(ending, _end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a student's text may hold what the terminal has no letters for

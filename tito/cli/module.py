@@ -16,6 +16,7 @@ import click
 from tito.atomic import write_atomically
 from tito.cli.chosen import judged, named, unlocked
 from tito.cli.hint import hint
+from tito.cli.milestone import tell_milestone
 from tito.cli.overview import list_modules, next_step
 from tito.cli.show import print_verdict, verdict_as_json
 from tito.cli.solution import solution
@@ -152,7 +153,8 @@ def _accepted(course: Course, verdict: Verdict) -> bool:
 
     text = candidate(course, verdict)
     check_candidate(course, verdict.module, text)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on there is only writing, and it should not be halved
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)  # from here on there is only writing, and it should not be halved
     return accept(course, verdict.module, text)
 
 
@@ -165,6 +167,7 @@ def _tell_what_unlocked(course: Course, before: Progress) -> None:
     if unlocked:
         click.echo(f"Unlocked: {', '.join(unlocked)}")
     click.echo(f"\nNext: {next_step(course, states)}")
+    tell_milestone(course, after)
 
 
 @module.command()

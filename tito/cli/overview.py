@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tito.cli.milestone import tell_milestone
 from tito.cli.show import new_console
 from tito.course import Course, Module
 from tito.progress import Progress, State, missing_prerequisite, read_progress, state
@@ -23,6 +24,9 @@ _STYLES: dict[State, str] = {
     "locked": "dim",
 }
 
+# what to do next with a module, by its state; the most urgent first
+_NEXT: dict[State, str] = {"changed": "complete", "started": "test", "ready": "start"}
+
 
 def overview() -> None:
     """Show the progress and the next step."""
@@ -34,6 +38,7 @@ def overview() -> None:
     _print_bar(console, done, len(states), "complete" if course.is_workspace else "exported")
     _print_table(console, course, states, progress)
     console.print(f"\nNext: {next_step(course, states)}")
+    tell_milestone(course, progress)
 
 
 def _print_bar(console: Console, done: int, total: int, word: str) -> None:
@@ -80,11 +85,13 @@ def _described(course: Course, item: Module, value: State, progress: Progress) -
 def next_step(course: Course, states: dict[Module, State]) -> str:
     if not course.is_workspace:
         return "tito export --check tells whether the package is what the sources make"
-    for wanted, command in (("changed", "complete"), ("started", "test"), ("ready", "start")):
-        for item, value in states.items():
-            if value == wanted:
-                return f"tito module {command} {item.nn}"
-    return "every module is complete"
+    item = next_module(states)
+    return f"tito module {_NEXT[states[item]]} {item.nn}" if item else "every module is complete"
+
+
+def next_module(states: dict[Module, State]) -> Module | None:
+    """The module to work at now; None if every one is complete."""
+    return next((item for wanted in _NEXT for item, value in states.items() if value == wanted), None)
 
 
 @click.command("list")

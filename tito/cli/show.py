@@ -9,6 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tito.course import Module
+from tito.hints import helps
+from tito.terminal import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,46 +41,71 @@ def cell_counter(item: Module, cells: int, quiet: bool) -> Iterator[Callable[[],
 
 def print_verdict(verdict: Verdict) -> None:
     console = new_console()
-    passed = sum(cell.ok for cell in verdict.tests)
-    console.print(
-        f"{verdict.module.slug}: {passed} of {len(verdict.tests)} tests pass, "
-        f"{verdict.points:g} of {verdict.max_points:g} points",
-        style="bold",
-    )
-    problems = {failure.failed: failure.problem.split("\n")[0] for failure in verdict.failures}
-    width = max((len(cell.grade_id) for cell in verdict.tests), default=0)
-    for cell in verdict.tests:
-        problem = problems.get(cell.grade_id)
-        line = f"  {cell.grade_id:{width}} {cell.points:4g}  {problem or 'pass'}"
-        console.print(line[: console.width], style="red" if problem else "green")
-    for repair in verdict.repairs:
-        console.print(f"note: {repair}", style="yellow")
+    console.print(summary(verdict), style="bold")
+    print_tests(console, verdict)
+    print_repairs(console, verdict)
     if verdict.failures:
         print_failure(console, verdict.module, verdict.failures[0])
 
 
+def summary(verdict: Verdict) -> str:
+    """How many tests pass, and their points, in a line."""
+    passed = sum(cell.ok for cell in verdict.tests)
+    return (
+        f"{verdict.module.slug}: {passed} of {len(verdict.tests)} tests pass, "
+        f"{verdict.points:g} of {verdict.max_points:g} points"
+    )
+
+
+def print_tests(console: Console, verdict: Verdict) -> None:
+    """Each test with its points, and the first line of what is wrong with it."""
+    problems = {failure.failed: visible(failure.problem.split("\n")[0]) for failure in verdict.failures}
+    width = max((len(cell.grade_id) for cell in verdict.tests), default=0)
+    for cell in verdict.tests:
+        problem = problems.get(cell.grade_id)
+        outcome, style = (problem, "red") if problem else ("pass", "green") if cell.ok else ("not run yet", "dim")
+        console.print(f"  {cell.grade_id:{width}} {cell.points:4g}  {outcome}"[: console.width], style=style)
+
+
+def print_repairs(console: Console, verdict: Verdict) -> None:
+    """What was put right in the notebook before it ran."""
+    for repair in verdict.repairs:
+        print_indented(console, 0, f"note: {repair}", "yellow", hang=6)
+
+
 def print_failure(console: Console, item: Module, failure: Failure) -> None:
     """The first thing to mend: what is wrong, the line, the likely cause, the next step."""
+    print_problem(console, failure)
+    console.print(f"  next:  {to_do(failure)}, save, then: tito module test {item.nn}")
+    if helps(failure):
+        console.print(f"         for a hint: tito module hint {item.nn}")
+
+
+def print_problem(console: Console, failure: Failure) -> None:
+    """What is wrong, the line, the likely cause."""
     console.print(f"\nFirst to mend: {failure.failed}", style="bold")
     print_indented(console, 2, failure.problem, "red")
     where = f", line {failure.line_number}" if failure.line_number else ""
-    console.print(f"  where: the cell {failure.cell}{where}")
+    print_indented(console, 2, f"where: the cell {failure.cell}{where}", hang=7)
     if failure.line:
-        console.print(" " * 11 + failure.line.strip()[: console.width - 11], style="cyan")
+        console.print(" " * 11 + visible(failure.line.strip())[: console.width - 11], style="cyan")
     if failure.cause:
-        print_indented(console, 2, f"cause: likely {failure.cause}")
+        print_indented(console, 2, f"cause: likely {failure.cause}", hang=7)
+
+
+def to_do(failure: Failure) -> str:
+    """What to do about it, in a few words."""
     doing = "write" if failure.unwritten else "mend"
     what = f"the cell {failure.exercise or failure.cell}"
     what = f"{failure.function} in {what}" if failure.function else what
-    console.print(f"  next:  {doing} {what}, save, then: tito module test {item.nn}")
-    console.print(f"         for a hint: tito module hint {item.nn}")
+    return f"{doing} {what}"
 
 
-def print_indented(console: Console, columns: int, text: str, style: str = "") -> None:
-    """Print ``text`` indented, its long lines wrapped at words."""
-    for line in text.split("\n"):
+def print_indented(console: Console, columns: int, text: str, style: str = "", *, hang: int = 0) -> None:
+    """Print ``text`` indented, its long lines wrapped at words; what is wrapped stands ``hang`` columns further in."""
+    for line in visible(text.expandtabs()).split("\n"):
         first = " " * columns
-        rest = first + " " * (len(line) - len(line.lstrip()))
+        rest = first + " " * (len(line) - len(line.lstrip()) + hang)
         wrapped = textwrap.wrap(
             line,
             console.width,

@@ -13,6 +13,7 @@ from tito.grading.graders import Outcome
 from tito.grading.journal import Ear
 from tito.grading.running import run, secret_of
 from tito.grading.submission import mend, read_submission, with_tests
+from tito.rules import require_rules
 from tito.source import grade_info, read_notebook
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ def generate(directory: Directory, modules: list[Module]) -> None:
     Raises
     ------
     TitoError
-        If one of them would lose grades already given, or nbgrader refuses it; in the first case nothing is written.
+        If one of them breaks a rule, would lose grades already given, or is refused by nbgrader; nothing is written in
+        the first two cases.
     """
     from nbgrader.converters import GenerateAssignment
 
     for module in modules:
+        require_rules(directory.course, module, read_notebook(module))
         _refuse_to_lose_grades(directory, module)
     for module in modules:
         directory.refresh(module)

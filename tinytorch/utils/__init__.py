@@ -1,0 +1,3 @@
+"""What ``torch.utils`` has and this course builds."""
+
+from tinytorch.utils import data as data
