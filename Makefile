@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PARITY := $(VENV)/.parity
 JOBS ?= 2
+# several run at once, so none may have its matrix products computed by several threads, which wait for each other
+PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: course test parity lint audit verdicts grading milestones env export clean
 
@@ -18,7 +20,7 @@ course: env
 
 test: lint
 	$(BIN)/tito export --check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/modules tests/course tests/regression tests/attacks
+	$(PYTEST) -n $(JOBS) --dist loadgroup tests/modules tests/course tests/regression tests/attacks
 
 parity: $(PARITY)
 	$(BIN)/python -m pytest tests/parity
@@ -33,7 +35,7 @@ audit: env
 	$(BIN)/tito audit
 
 verdicts: env
-	TINYTORCH_STUDENTS=20 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/course/test_verdicts.py
+	TINYTORCH_STUDENTS=20 $(PYTEST) -n $(JOBS) --dist loadgroup tests/course/test_verdicts.py
 
 grading: env
 	$(BIN)/python benchmarks/grading.py

@@ -2445,8 +2445,7 @@ for label, make in {"convolutions": convolutional, "linear layers": linear_only}
 # The windows are the same, so the weights of the convolutions do not change. Every result has four times as many
 # places, so the memory kept for backward and the time of a step are four times as large. Half the batch halves the
 # memory; the statistics of batch normalisation get noisier and an epoch has twice as many steps. A stride of 2 in the
-# first layer makes everything behind it four times smaller, and throws fine detail away before anything has looked at
-# it.
+# first layer makes everything behind it four times smaller, and throws fine detail away that nothing has looked at.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "spatial-reflect-factor-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
