@@ -1,4 +1,4 @@
-"""Activations, losses, convolution, pooling and attention as functions, under the names that ``torch.nn.functional`` gives them."""
+"""Activations, losses, convolutions, pooling and attention as functions, named as in ``torch.nn.functional``."""
 
 from tinytorch._face import face
 
