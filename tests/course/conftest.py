@@ -14,6 +14,9 @@ from textwrap import dedent, indent
 
 import pytest
 
+# what a script runs in the background ignores Ctrl-C, and so would the commands that the tests stop
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 REPOSITORY = Path(__file__).parents[2]
 FILES = ("settings.ini", "pyproject.toml", "constraints.txt", "LICENSE", "README.md")
 RunTito = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -81,6 +81,9 @@ def _told(error: OSError | ModuleNotFoundError) -> TitoError:
 def _end(*_: int | FrameType | None) -> None:
     """Tidy up as after Ctrl-C; also where Ctrl-C itself is ignored, as in the background of a script."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        import logging
+
+        logging.getLogger("asyncio").disabled = True  # it would report the task that this ends as a fault
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
 
