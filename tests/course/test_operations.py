@@ -115,6 +115,11 @@ CASES: dict[str, list[Case]] = {
     "gelu_tanh": [case(numbers(2, 3)), case(numbers(3) * 3), case(numbers())],
     "softmax": [case(numbers(2, 3, 2), axis=axis) for axis in (0, 1, -1)],
     "embedding": [case(numbers(4, 2), np.array([[3, 0], [3, 3]]))],
+    "attention": [
+        case(numbers(2, 3, 2), numbers(2, 4, 2), mask=None, scale=0.7),
+        case(numbers(2, 1, 3, 2), numbers(2, 4, 2), mask=numbers(2, 1, 3, 4) > 0, scale=1.5),
+        case(numbers(2, 3), numbers(3, 3), mask=np.zeros((2, 3), bool), scale=1.0),
+    ],
 }
 REDUCTIONS = [
     case(numbers(2, 3, 2), axis=axis, keepdims=keepdims)

@@ -1,5 +1,5 @@
-"""Activations and losses as functions, under the names that ``torch.nn.functional`` gives them."""
+"""Activations, losses and attention as functions, under the names that ``torch.nn.functional`` gives them."""
 
 from tinytorch._face import face
 
-__getattr__, __dir__ = face(__name__, "activations", "losses")
+__getattr__, __dir__ = face(__name__, "activations", "losses", "attention")
