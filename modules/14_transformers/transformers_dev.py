@@ -724,7 +724,7 @@ both[0].legend()
 plt.tight_layout()
 plt.show()
 for name, (stream, gradient) in results.items():
-    print(f"{name:9}: stream {stream[-1]:8.2g}, gradient in the first block / in the last {gradient[0] / gradient[-1]:8.2g}")
+    print(f"{name:9}: stream {stream[-1]:7.2g}; gradient in the first block {gradient[0]:8.2g}, in the last {gradient[-1]:8.2g}")
 
 # %% [markdown]
 # @@DEPTH@@
@@ -822,6 +822,7 @@ def test_block():
     missing = [name for name, parameter in block.named_parameters() if parameter.grad is None]
     assert not missing, f"without a gradient: {', '.join(missing)}"
     silent = TransformerBlock(6, 3, 10, dropout=1.0)
+    drawn_state(silent, rng)
     close(silent(Tensor(x)).data, x, rtol=1e-4, what="dropout=1.0 in training", why="both branches are dropped, the stream is not")
     probabilities = [silent.attention.dropout, silent.feed_forward.dropout.p]
     assert probabilities == [1.0, 1.0], f"attention and the network get the dropout as well: 1.0 each, got {probabilities}"
@@ -1230,8 +1231,16 @@ def test_transformer():
         model(ids, np.ones((5, 5)))
     with raises(ValueError, "(2, 3, 5, 5)", why="scores have the shape (B, H, T, T)"):
         model(ids, np.ones((4, 5), bool))
+    with raises(ValueError, "scores of shape (3, 5, 5)", why="without a batch, scores have the shape (H, T, T)"):
+        model(ids[0], np.ones((2, 1, 5, 5), bool))
     with raises(ValueError, "9", "8"):
         model(np.zeros(9, int))
+    model(ids).sum().backward()
+    missing = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not missing, f"without a gradient: {', '.join(missing)}"
+    model.zero_grad()
+    model.features(ids).sum().backward()
+    assert model.norm.weight.grad is not None, "features: no gradient came through, return the Tensor itself"
     tied = Transformer(11, 6, 3, 2, 10, 8, tie_weights=True)
     tied_count = sum(p.size for p in tied.parameters())
     assert tied_count == count - 66, f"tied, there are 66 parameters less than {count}; got {tied_count}"
@@ -1451,6 +1460,14 @@ def generate(model: Transformer, input_ids: Any, max_new_tokens: int, temperatur
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "test-transformers-generate", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+def lively_state(module, rng):
+    """New numbers for a transformer under which each text goes its own way."""
+    state = drawn_state(module, rng, 0.9)
+    state["norm.bias"] *= 0
+    module.load_state_dict(state)
+    return state
+
+
 def written_by_the_book(state, layers, heads, ids, count, window):
     """The greedy continuation of ids (B, T), from plain arrays."""
     for _ in range(count):
@@ -1483,7 +1500,7 @@ def test_generate():
         next_ids(np.zeros(3), -1)
     rng = np.random.default_rng(7)
     model = Transformer(11, 6, 3, 2, 10, 5, dropout=0.5)
-    state, prompt = drawn_state(model, rng, 0.8), rng.integers(0, 11, size=(3, 3))
+    state, prompt = lively_state(model, rng), rng.integers(0, 11, size=(3, 3))
     want = written_by_the_book(state, 2, 3, prompt, 8, 5)
     got = generate(model, prompt, 8)
     assert isinstance(got, Tensor), f"expected a Tensor, got {type(got).__name__}"
@@ -1501,7 +1518,7 @@ def test_generate():
     ### BEGIN HIDDEN TESTS
     check_shares(float(np.random.default_rng().uniform(0.5, 3)))
     bench = Transformer(9, 8, 2, 1, 5, 4)
-    numbers, begun = drawn_state(bench, np.random.default_rng(), 0.9), np.random.default_rng().integers(0, 9, size=(2, 6))
+    numbers, begun = lively_state(bench, np.random.default_rng()), np.random.default_rng().integers(0, 9, size=(2, 6))
     close(generate(bench, begun, 5).data, written_by_the_book(numbers, 1, 2, begun, 5, 4))
     ### END HIDDEN TESTS
 
@@ -1640,23 +1657,23 @@ names = {"h.0.ln_1.weight": np.ones(8), "h.0.attn.c_attn.weight": np.ones((8, 24
 # ## Reflection
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "transformers-reflect-norm-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **Which norm where.** The transformer of 2017 had post-norm and trained only with a careful warm-up of the learning
-# rate. Use your figure of section 4: why does pre-norm train more easily when it is deep? What does pre-norm need at the
-# very end that post-norm does not, and why? And why does LayerNorm suit text better than normalising over the batch?
+# **Which norm where.** Use your figure of section 4. Why does the stream grow by a factor in each block with residuals
+# alone, and only like a root of the depth with pre-norm? What does pre-norm need at the very end that post-norm does
+# not? And why does LayerNorm suit text better than a normalisation over the batch?
 #
 # === BEGIN MARK SCHEME ===
-# 1 point: with pre-norm the stream is a plain sum, so the gradient reaches the first block undiminished; post-norm
-# rescales it at each step. 1 point: a last norm, since the stream is never normalised itself and grows. 1 point: a
-# batch mixes texts, lengths and padding, and differs when writing one token; LayerNorm looks at one vector.
+# 1 point: f(x) alone is proportional to x, so each sum multiplies the size; f(norm(x)) has a fixed size, and variances of
+# independent terms add up. 1 point: a last norm, since nobody normalises the stream itself. 1 point: a batch mixes texts,
+# lengths and padding, and is different when one text is written; LayerNorm looks at one vector alone.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "transformers-reflect-norm", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# With pre-norm the stream itself is only added to, so the derivative of the end by the beginning contains the identity,
-# and the gradient arrives in the first block as large as in the last. With post-norm each step divides stream and gradient
-# by the size of the sum, about sqrt(2) at the start, twice a block. Since nobody normalises pre-norm's stream, it grows
-# with depth, and a last norm must bring it to a known size for the head. Statistics over a batch would mix texts,
-# padding and positions, and be different for a batch of one that writes; LayerNorm depends on one vector alone.
+# A linear layer's output is proportional to its input. With residuals alone a stream that is twice as large gets twice as
+# large an addition, so every step multiplies it: exponential growth. With pre-norm f reads vectors of size 1, whatever the
+# stream is, so each addition has the same size; the variances of 2 N nearly independent terms add up to 2 N, and the size
+# is its root. Nobody normalises pre-norm's stream, so the head needs a norm before it. Statistics over a batch would mix
+# texts, positions and padding, and differ for a batch of one that writes; LayerNorm depends on one vector alone.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "transformers-reflect-size-question", "locked": true, "schema_version": 3, "solution": false, "task": false}

@@ -1,5 +1,5 @@
-"""Activations, losses and attention as functions, under the names that ``torch.nn.functional`` gives them."""
+"""Activations, losses, attention and normalisation as functions, under the names that ``torch.nn.functional`` gives them."""
 
 from tinytorch._face import face
 
-__getattr__, __dir__ = face(__name__, "activations", "losses", "attention")
+__getattr__, __dir__ = face(__name__, "activations", "losses", "attention", "transformers")
