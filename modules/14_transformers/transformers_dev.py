@@ -197,7 +197,7 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float) -> Arra
 
     APPROACH:
     1. `x.reshape(-1, weight.size)` makes rows of what is normalised together.
-    2. `standardised` gives a new array: multiply and add in place. Weight and bias are rows as well: `.reshape(-1)`.
+    2. `standardised` gives a new array: multiply and add in place. Weight and bias become rows by `.ravel()`.
 
     EXAMPLE:
     >>> layer_norm_forward(np.array([[1.0, 3.0]]), np.array([10.0, 10.0]), np.array([0.0, 1.0]), 0.0)
@@ -207,8 +207,8 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float) -> Arra
     """
     ### BEGIN SOLUTION
     out, _ = standardised(x.reshape(-1, weight.size), eps)
-    out *= weight.reshape(-1)
-    out += bias.reshape(-1)
+    out *= weight.ravel()
+    out += bias.ravel()
     return out.reshape(x.shape)
     ### END SOLUTION
 
@@ -319,7 +319,7 @@ def layer_norm_gradients(g: Array, x: Array, weight: Array, eps: float) -> tuple
     unit, scale = standardised(x.reshape(-1, count), eps)
     every = np.ones(len(rows), g.dtype)
     for_weight, for_bias = every @ (rows * unit), every @ rows
-    slopes = rows * weight.reshape(-1)
+    slopes = rows * weight.ravel()
     unit *= np.vecdot(slopes, unit)[:, None] / count
     slopes -= (slopes @ np.ones(count, g.dtype) / count)[:, None]
     slopes -= unit

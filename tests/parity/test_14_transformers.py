@@ -28,9 +28,7 @@ class GPT2Block(torch.nn.Module):
         q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in parts)
         found = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.attn["c_proj"](found.transpose(1, 2).flatten(-2))
-        return x + self.mlp["c_proj"](
-            torch.nn.functional.gelu(self.mlp["c_fc"](self.ln_2(x)), approximate="tanh")
-        )
+        return x + self.mlp["c_proj"](torch.nn.functional.gelu(self.mlp["c_fc"](self.ln_2(x)), approximate="tanh"))
 
 
 class GPT2(torch.nn.Module):

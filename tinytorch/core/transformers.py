@@ -60,8 +60,8 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float) -> Arra
     array([[-10.,  11.]])
     """
     out, _ = standardised(x.reshape(-1, weight.size), eps)
-    out *= weight.reshape(-1)
-    out += bias.reshape(-1)
+    out *= weight.ravel()
+    out += bias.ravel()
     return out.reshape(x.shape)
 
 # %% modules/14_transformers/transformers_dev.py #transformers-gradients
@@ -92,7 +92,7 @@ def layer_norm_gradients(g: Array, x: Array, weight: Array, eps: float) -> tuple
     unit, scale = standardised(x.reshape(-1, count), eps)
     every = np.ones(len(rows), g.dtype)
     for_weight, for_bias = every @ (rows * unit), every @ rows
-    slopes = rows * weight.reshape(-1)
+    slopes = rows * weight.ravel()
     unit *= np.vecdot(slopes, unit)[:, None] / count
     slopes -= (slopes @ np.ones(count, g.dtype) / count)[:, None]
     slopes -= unit
