@@ -1,4 +1,4 @@
-"""Activations, losses, attention and normalisation as functions, under the names that ``torch.nn.functional`` gives them."""
+"""Activations, losses, attention and ``layer_norm``, under the names that ``torch.nn.functional`` gives them."""
 
 from tinytorch._face import face
 

@@ -11,8 +11,6 @@
 # ---
 
 # %% [markdown]
-# A wrong student: every shape is right, and what is in it is not. Masks are multiplied in after the softmax, and heads are
-# %% [markdown]
 # A wrong student: mean and deviation are constants on the way back, and the block normalises the stream instead of what is
 # read from it. Both train.
 
