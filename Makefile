@@ -2,7 +2,7 @@
 # make env      the environment in .venv                 make parity  values and gradients against PyTorch
 # make lint     ruff and mypy                            make audit   try the graded cells on wrong solutions
 # make clean    remove what was made                     make grading time grading a class, here and by nbgrader alone
-#                                                        make verdicts  many students, isolated and in a kernel
+# make milestones  run them all, MNIST too (fetched)     make verdicts  many students, isolated and in a kernel
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,32 +10,42 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PARITY := $(VENV)/.parity
 JOBS ?= 2
+# several run at once, so none may have its matrix products computed by several threads, which wait for each other
+PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: course test parity lint audit verdicts grading env export clean
+.PHONY: course test parity lint audit verdicts grading milestones env export clean
 
 course: env
 	$(BIN)/python -m tito.grading.demo
 
 test: lint
 	$(BIN)/tito export --check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/modules tests/course tests/regression tests/attacks
+	$(PYTEST) -n $(JOBS) --dist loadgroup tests/modules tests/course tests/regression tests/attacks
 
 parity: $(PARITY)
 	$(BIN)/python -m pytest tests/parity
 
 lint: env
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check tito tests tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim tinytorch/utils
+	$(BIN)/ruff format --check tito tests milestones tinytorch/__init__.py tinytorch/_face.py tinytorch/nn tinytorch/optim \
+	  tinytorch/utils
 	$(BIN)/mypy
 
 audit: env
 	$(BIN)/tito audit
 
 verdicts: env
-	TINYTORCH_STUDENTS=20 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/course/test_verdicts.py
+	TINYTORCH_STUDENTS=20 $(PYTEST) -n $(JOBS) --dist loadgroup tests/course/test_verdicts.py
 
 grading: env
 	$(BIN)/python benchmarks/grading.py
+
+milestones: env
+	$(BIN)/tito data get mnist
+	$(BIN)/tito milestone run 01
+	$(BIN)/tito milestone run 02
+	$(BIN)/tito milestone run 03
+	$(BIN)/tito milestone run 03 --data mnist
 
 export: env
 	$(BIN)/tito export

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tito.course import Course, Module
 from tito.errors import TitoError
@@ -25,6 +25,16 @@ _FORMAT = 1
 
 # changed: completed once, but its file in the package is not what was exported then
 State = Literal["complete", "changed", "started", "ready", "locked"]
+
+
+class Needs(Protocol):
+    """What stands on modules: another module, or a milestone."""
+
+    @property
+    def slug(self) -> str: ...
+
+    @property
+    def prerequisites(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -116,10 +126,10 @@ def _is_edited(module: Module) -> bool:
     return notebook.is_file() and pristine.is_file() and notebook.read_bytes() != pristine.read_bytes()
 
 
-def missing_prerequisite(course: Course, module: Module, progress: Progress) -> Module | None:
-    """The first module that ``module`` needs, directly or through another, and that is not complete."""
+def missing_prerequisite(course: Course, item: Needs, progress: Progress) -> Module | None:
+    """The first module that ``item`` needs, directly or through another, and that is not complete."""
     needed: set[int] = set()
-    waiting = list(module.prerequisites)
+    waiting = list(item.prerequisites)
     while waiting:
         number = waiting.pop()
         if number not in needed:
@@ -134,29 +144,29 @@ def missing_prerequisite(course: Course, module: Module, progress: Progress) -> 
     return None
 
 
-def require_prerequisites(course: Course, module: Module, progress: Progress) -> None:
-    """Refuse to go on if a module that ``module`` needs is not complete.
+def require_prerequisites(course: Course, item: Needs, progress: Progress) -> None:
+    """Refuse to go on if a module that ``item`` needs is not complete.
 
     Raises
     ------
     TitoError
         Naming the first one, and the command that completes it.
     """
-    missing = missing_prerequisite(course, module, progress)
+    missing = missing_prerequisite(course, item, progress)
     if missing is None:
         return
     if not course.is_workspace:
         raise TitoError(
-            f"{module.slug} needs {missing.slug}, which is not exported", next_step=f"tito export {missing.nn}"
+            f"{item.slug} needs {missing.slug}, which is not exported", next_step=f"tito export {missing.nn}"
         )
     if missing.slug in progress.completed:
         raise TitoError(
-            f"{module.slug} needs {missing.slug}, whose file in the package is missing or not what was exported",
+            f"{item.slug} needs {missing.slug}, whose file in the package is missing or not what was exported",
             place=str(course.exported(missing)),
             next_step=f"export your notebook again: tito module complete {missing.nn}",
         )
     raise TitoError(
-        f"{module.slug} needs {missing.slug}, which is not complete yet",
+        f"{item.slug} needs {missing.slug}, which is not complete yet",
         next_step=f"tito module start {missing.nn}, and when its tests pass: tito module complete {missing.nn}",
     )
 

@@ -146,6 +146,27 @@ CASES |= {
     "binary_cross_entropy_with_logits": [case(numbers(2, 3), numbers(2, 3, low=0.1, high=0.9))],
 }
 
+CASES |= {
+    "conv2d": [
+        case(numbers(2, 2, 4, 5), numbers(3, 2, 2, 3), numbers(3)),
+        case(numbers(2, 4, 5, 4), numbers(4, 2, 2, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2),
+        case(numbers(1, 2, 3, 3), numbers(2, 1, 1, 1), padding=(2, 1), groups=2),
+        case(numbers(0, 1, 3, 3), numbers(2, 1, 2, 2)),
+    ],
+    "max_pool2d": [
+        case(numbers(2, 2, 4, 5), kernel=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1)),
+        case(numbers(1, 2, 5, 5), kernel=(3, 2), stride=(1, 2), padding=(1, 1), dilation=(1, 2)),
+    ],
+    "avg_pool2d": [
+        case(numbers(2, 2, 4, 5), kernel=(2, 2), stride=(2, 2)),
+        case(numbers(1, 2, 5, 5), kernel=(3, 2), stride=(1, 2), padding=(1, 1), count_include_pad=False),
+    ],
+    "batch_norm": [
+        case(numbers(3, 2, 2, 2), numbers(2), numbers(2), eps=0.1),
+        case(numbers(4, 3), numbers(3), numbers(3), eps=0.1),
+    ],
+}
+
 
 def test_operations_are_found_and_their_names_are_unique():
     assert len(OPERATIONS) >= 28

@@ -79,7 +79,6 @@ def drawn(*shape: int, seed: int = 0) -> np.ndarray:
         ([{"params": [Parameter([1.0])], "learning_rate": 1.0}], TypeError, "group 0.*learning_rate"),
         ([{"params": [Parameter([1.0])], "lr": -0.5}], ValueError, "group 0.*lr.*-0.5"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_trained_is_named(params: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=rf"(?s)^SGD.*{says}"):

@@ -81,16 +81,12 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> Array:
     """
     allowed = np.asarray(mask)
     if allowed.dtype != np.bool_:
-        raise TypeError(
-            f"attention: a mask is boolean, True where a query may attend, and this one is {allowed.dtype}. "
-            "For a mask of ones and zeros write mask != 0; for one that is added to the scores, mask == 0"
-        )
+        remedy = "for a mask of ones and zeros write mask != 0; for one that is added to the scores, mask == 0"
+        raise TypeError(f"attention: a mask is boolean, True where a query may attend, not {allowed.dtype}; {remedy}")
     pairs = zip(reversed(allowed.shape), reversed(shape), strict=False)
     if allowed.ndim > len(shape) or any(length not in (1, wanted) for length, wanted in pairs):
-        raise ValueError(
-            f"attention: a mask of shape {allowed.shape} does not fit scores of shape {shape}. Make it (T, S) if it is "
-            "the same for all, (B, 1, 1, S) for padding, (B, 1, T, S) if each sequence has its own"
-        )
+        fitting = "(T, S) if it is the same for all, (B, 1, 1, S) for padding, (B, 1, T, S) for one of each sequence"
+        raise ValueError(f"attention: a mask {allowed.shape} does not fit scores of shape {shape}; make it {fitting}")
     return allowed
 
 # %% modules/13_attention/attention_dev.py #attention-weights

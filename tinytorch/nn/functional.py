@@ -1,5 +1,5 @@
-"""Activations, losses, attention and ``layer_norm``, under the names that ``torch.nn.functional`` gives them."""
+"""Activations, losses, convolutions, pooling, attention and norms, named as in ``torch.nn.functional``."""
 
 from tinytorch._face import face
 
-__getattr__, __dir__ = face(__name__, "activations", "losses", "attention", "transformers")
+__getattr__, __dir__ = face(__name__, "activations", "losses", "spatial", "attention", "transformers")

@@ -22,6 +22,7 @@ from tito.terminal import visible
 COMMANDS = {
     "module": ("tito.cli.module:module", "List, start, test, hint, complete and reset modules."),
     "watch": ("tito.cli.watch:watch", "Test a module at every save of its notebook."),
+    "milestone": ("tito.cli.milestone:milestone", "List and run the programs that retell the field's history."),
     "data": ("tito.cli.data:data", "List and fetch the data sets that the milestones learn from."),
     "doctor": ("tito.cli.doctor:doctor", "Check this machine and say how to mend what is missing."),
     "release": ("tito.cli.author:release", "Write a workspace for students: notebooks without solutions."),

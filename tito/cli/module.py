@@ -16,6 +16,7 @@ import click
 from tito.atomic import write_atomically
 from tito.cli.chosen import judged, named, unlocked
 from tito.cli.hint import hint
+from tito.cli.milestone import tell_milestone
 from tito.cli.overview import list_modules, next_step
 from tito.cli.show import print_verdict, verdict_as_json
 from tito.cli.solution import solution
@@ -166,6 +167,7 @@ def _tell_what_unlocked(course: Course, before: Progress) -> None:
     if unlocked:
         click.echo(f"Unlocked: {', '.join(unlocked)}")
     click.echo(f"\nNext: {next_step(course, states)}")
+    tell_milestone(course, after)
 
 
 @module.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tito.cli.milestone import tell_milestone
 from tito.cli.show import new_console
 from tito.course import Course, Module
 from tito.progress import Progress, State, missing_prerequisite, read_progress, state
@@ -37,6 +38,7 @@ def overview() -> None:
     _print_bar(console, done, len(states), "complete" if course.is_workspace else "exported")
     _print_table(console, course, states, progress)
     console.print(f"\nNext: {next_step(course, states)}")
+    tell_milestone(course, progress)
 
 
 def _print_bar(console: Console, done: int, total: int, word: str) -> None:
