@@ -59,10 +59,10 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float) -> Arra
     >>> layer_norm_forward(np.array([[1.0, 3.0]]), np.array([10.0, 10.0]), np.array([0.0, 1.0]), 0.0)
     array([[-10.,  11.]])
     """
-    out, _ = standardised(x.reshape(-1, weight.size), eps)
-    out *= weight.ravel()
-    out += bias.ravel()
-    return out.reshape(x.shape)
+    vectors, _ = standardised(x.reshape(-1, weight.size), eps)
+    vectors *= weight.ravel()
+    vectors += bias.ravel()
+    return vectors.reshape(x.shape)
 
 # %% modules/14_transformers/transformers_dev.py #transformers-gradients
 def layer_norm_gradients(g: Array, x: Array, weight: Array, eps: float) -> tuple[Array, Array, Array]:
