@@ -560,8 +560,7 @@ for name, function in (("composed", composed), ("one operation", fused)):
 
 # %% [markdown]
 # Measured here: 3.2 times as fast there and back (150 runs in turns, one thread), with 1.0 MB kept instead of 3.7. The
-# one operation keeps its input and its result. What else its rule needs, it computes again from the input, which costs
-# less than to fetch it from memory.
+# one operation keeps its input and its result. What else its rule needs, it computes again from the input.
 #
 # ## 3. The network between
 #
@@ -962,7 +961,7 @@ plt.show()
 # %% [markdown]
 # GPT-2 small has 124,439,808, and the largest part is the feed-forward networks: 46 %. Between them and attention it is
 # always 2 to 1, since 4E² stand against 8E² a layer (for hidden = 4E). In small models with many words the table weighs:
-# 31 % in GPT-2 small, 34 % in the second row, where it is there twice. With depth and width it fades: 5 % in GPT-2 XL.
+# 31 % in GPT-2 small, 35 % in the second row, where it is there twice. With depth and width it fades: 5 % in GPT-2 XL.
 #
 # ## 6. A start that stays small
 #
@@ -1374,7 +1373,7 @@ plt.show()
 print(f"weights {weights:.1f} MB; kept {kept[0]:.1f} MB for one text, {kept[4]:.0f} MB for 16: {kept[4] / 1024 * 1e3:.0f} kB a token")
 
 # %% [markdown]
-# With three texts already. (The weights themselves are not counted among what is kept.) It is 63 kB for each token: 63,000
+# With four texts already. (The weights themselves are not counted among what is kept.) It is 63 kB for each token: 63,000
 # bytes to learn from one character. In the reflection you say what of this grows with width, and what with depth.
 #
 # ## 8. It writes
