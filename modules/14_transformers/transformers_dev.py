@@ -263,7 +263,7 @@ print(f"mean and var {by_hand.median_s * 1e6:.0f} µs, dot products {by_products
 #
 # ## 2. The way back
 #
-# Two traps lie in the derivative, and many who wrote a layer norm by hand fell into one of them: the mean and the
+# A trap lies in the derivative, and many who wrote a layer norm by hand fell into it: the mean and the
 # deviation *depend on x*. Move one number of a row, and all outputs of this row move. Who takes mean and deviation for
 # constants gets a gradient that looks right and points elsewhere.
 #
