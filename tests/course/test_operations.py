@@ -120,6 +120,12 @@ CASES: dict[str, list[Case]] = {
         case(numbers(2, 1, 3, 2), numbers(2, 4, 2), mask=numbers(2, 1, 3, 4) > 0, scale=1.5),
         case(numbers(2, 3), numbers(3, 3), mask=np.zeros((2, 3), bool), scale=1.0),
     ],
+    "layer_norm": [
+        case(numbers(2, 3, 4), numbers(4), numbers(4), eps=1e-5),
+        case(numbers(2, 3, 4), numbers(3, 4), numbers(3, 4), eps=0.1),
+        case(numbers(5), numbers(5), numbers(5), eps=1e-5),
+        case(numbers(0, 3), numbers(3), numbers(3), eps=1e-5),
+    ],
 }
 REDUCTIONS = [
     case(numbers(2, 3, 2), axis=axis, keepdims=keepdims)
