@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -79,13 +80,29 @@ class Module:
         return self.root / "tests" / "modules" / f"test_{self.slug}.py"
 
 
-def _read_module(root: Path, folder: Path) -> Module:
+@contextmanager
+def described_in(path: Path) -> Iterator[dict[str, Any]]:
+    """What the YAML file ``path`` says of the folder that it lies in, for a block that makes an object of it.
+
+    Raises
+    ------
+    TitoError
+        If the file is no YAML, lacks a key that the block asks for, or holds a value that the block cannot use.
+    """
     import yaml
 
+    try:
+        yield yaml.safe_load(path.read_text(encoding="utf-8"))
+    except KeyError as missing:
+        raise TitoError(f"{path.name} has no {missing}", place=str(path), next_step=f"add the key {missing}") from None
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise TitoError(f"{path.name} cannot be read: {error}", place=str(path)) from None
+
+
+def _read_module(root: Path, folder: Path) -> Module:
     path = folder / "module.yaml"
     number, _, name = folder.name.partition("_")
-    try:
-        fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    with described_in(path) as fields:
         module = Module(
             root=root,
             folder=folder,
@@ -97,10 +114,6 @@ def _read_module(root: Path, folder: Path) -> Module:
             exports=tuple(str(e) for e in fields["exports"]),
             hours=float(fields["hours"]),
         )
-    except KeyError as missing:
-        raise TitoError(f"module.yaml has no {missing}", place=str(path), next_step=f"add the key {missing}") from None
-    except (TypeError, ValueError, yaml.YAMLError) as error:
-        raise TitoError(f"module.yaml cannot be read: {error}", place=str(path)) from None
     if module.number != int(number):
         raise TitoError(f"module.yaml says number {module.number}, the folder says {number}", place=str(path))
     return module

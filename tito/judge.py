@@ -10,9 +10,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from tito.course import Course, Module
-from tito.outcome import CellResult, not_run
+from tito.outcome import CellResult, is_exercise, not_run
 from tito.repair import cell_label, read_own_notebook
-from tito.source import code_cells, grade_info, read_notebook
+from tito.source import code_cells, read_notebook
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -132,8 +132,7 @@ class _Explainer:
     def __init__(self, notebook: NotebookNode, results: Sequence[CellResult]) -> None:
         self.results = results
         self.cells = {result.id: cell for result, cell in zip(results, code_cells(notebook), strict=False)}
-        marks = {name: grade_info(cell) for name, cell in self.cells.items()}
-        self.exercises = [name for name, mark in marks.items() if mark.get("solution") and not mark.get("grade")]
+        self.exercises = [name for name, cell in self.cells.items() if is_exercise(cell)]
 
     def failures(self) -> Iterator[Failure]:
         """One for each test that fails, each needed cell that raises an error, each cell that had to be stopped."""

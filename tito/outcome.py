@@ -65,6 +65,12 @@ class RunResult:
     seconds: float
 
 
+def is_exercise(cell: NotebookNode) -> bool:
+    """True for a code cell that a student writes a solution in."""
+    info = grade_info(cell)
+    return bool(cell.cell_type == "code" and info.get("solution") and not info.get("grade"))
+
+
 def is_test(cell: NotebookNode) -> bool:
     """True for a cell that earns its points by running without an error; nbgrader calls it autograded."""
     info = grade_info(cell)

@@ -16,7 +16,7 @@ from tito.audit.course import lint
 from tito.course import Course, Module
 from tito.errors import TitoError
 from tito.grading.students import blank, students_folder, wrong
-from tito.outcome import CellResult, is_test
+from tito.outcome import CellResult, is_exercise, is_test
 from tito.runner import run_notebook
 from tito.source import code_cells, grade_info, read_notebook
 
@@ -30,11 +30,6 @@ def notebook_of(module: Module) -> NotebookNode:
     with suppress(TitoError):
         return read_notebook(module)
     return NotebookNode(cells=[])
-
-
-def is_exercise(cell: NotebookNode) -> bool:
-    info = grade_info(cell)
-    return bool(cell.cell_type == "code" and info.get("solution") and not info.get("grade"))
 
 
 def is_given(cell: NotebookNode) -> bool:

@@ -20,7 +20,8 @@ from tito.errors import TitoError
 from tito.hints import FILE, Hint, next_hint, read_ladders
 from tito.judge import Failure
 from tito.leaks import find_leaks
-from tito.source import code_cells, grade_info, is_marker, read_notebook, split_secret
+from tito.outcome import is_exercise
+from tito.source import is_marker, read_notebook, split_secret
 
 COURSE = Course(Path(__file__).parents[2])
 EVERY_MODULE = pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)
@@ -31,8 +32,7 @@ EVERY_MODULE = pytest.mark.parametrize("module", COURSE.modules, ids=lambda modu
 
 def exercises(module: Module) -> dict[str, str]:
     """The source of each exercise, solutions included, by ``grade_id``."""
-    marks = [(cell, grade_info(cell)) for cell in code_cells(read_notebook(module))]
-    return {cell.id: cell.source for cell, mark in marks if mark.get("solution") and not mark.get("grade")}
+    return {cell.id: cell.source for cell in read_notebook(module).cells if is_exercise(cell)}
 
 
 def holes(source: str) -> list[str]:

@@ -21,9 +21,9 @@ from tito.course import Course, Module
 from tito.grading.isolated.run import Isolated
 from tito.grading.students import blank, solved
 from tito.grading.submission import with_tests
-from tito.outcome import RunResult
+from tito.outcome import RunResult, is_exercise
 from tito.runner import run_notebook
-from tito.source import code_cells, grade_info, read_notebook, strip_markers
+from tito.source import grade_info, read_notebook, strip_markers
 
 COURSE = Course(Path(__file__).parents[2])
 PARTLY_RIGHT = int(os.environ.get("TINYTORCH_STUDENTS", "1"))  # of each module
@@ -78,9 +78,7 @@ def made(module: Module, student: str | int) -> tuple[NotebookNode, list[str]]:
 
 
 def exercises(notebook: NotebookNode) -> list[NotebookNode]:
-    return [
-        cell for cell in code_cells(notebook) if (info := grade_info(cell)).get("solution") and not info.get("grade")
-    ]
+    return [cell for cell in notebook.cells if is_exercise(cell)]
 
 
 def mistaken(module: Module, cell: NotebookNode, chance: random.Random) -> tuple[str, str]:

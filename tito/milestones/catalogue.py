@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from tito.course import Course
+from tito.course import Course, described_in
 from tito.data.store import find as find_data
 from tito.data.table import data_set
 from tito.errors import TitoError
@@ -60,12 +60,9 @@ def milestones(course: Course) -> tuple[Milestone, ...]:
 
 
 def _read(course: Course, folder: Path) -> Milestone:
-    import yaml
-
     path = folder / "milestone.yaml"
     number, year, name = folder.name.split("_", maxsplit=2)
-    try:
-        fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    with described_in(path) as fields:
         milestone = Milestone(
             root=course.root,
             folder=folder,
@@ -78,12 +75,6 @@ def _read(course: Course, folder: Path) -> Milestone:
             data=tuple(str(known) for known in fields["data"]),
             figures=tuple(str(file) for file in fields["figures"]),
         )
-    except KeyError as missing:
-        raise TitoError(
-            f"milestone.yaml has no {missing}", place=str(path), next_step=f"add the key {missing}"
-        ) from None
-    except (TypeError, ValueError, yaml.YAMLError) as error:
-        raise TitoError(f"milestone.yaml cannot be read: {error}", place=str(path)) from None
     if (f"{milestone.number:02d}", str(milestone.year)) != (number, year):
         raise TitoError(
             f"milestone.yaml says {milestone.number} and {milestone.year}, the folder {number} and {year}",
