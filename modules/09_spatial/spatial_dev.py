@@ -608,7 +608,7 @@ def kernel_rows(weight: Array, groups: int) -> Array:
     return parted.reshape(kh, groups, outputs // groups, channels * kw)
 
 
-COLUMNS = 512  # of a block: few enough to stay in the cache
+COLUMNS = 2048  # of a block: enough for a long product, few enough to stay in the cache
 
 
 def conv2d_forward(
@@ -1242,7 +1242,7 @@ print(f"maximum of slices: {sliced}; {reshaped.median_s / sliced.median_s:.0f} t
 
 # %% nbgrader={"grade": false, "grade_id": "spatial-max-pool", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-CACHED = 100_000  # numbers of a block that stay in the cache while they are worked on
+CACHED = 400_000  # numbers of a block that stay in the cache while they are worked on
 
 
 def fold_windows(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -92,7 +93,8 @@ def test_the_goals_are_met(item, tree: Path, run_tito: RunTito) -> None:
     assert done.stdout.startswith(f"{item.year}: {item.title}\n") and "missed" not in done.stdout
     assert done.stderr == ""  # a bar is for terminals
     folder = tree / "results" / item.slug
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*item.figures, "result.json"])
+    kept = {path.name for path in folder.iterdir() if path.suffix != ".npz"}  # but for checkpoints
+    assert kept == {*item.figures, "result.json"}
     for name in item.figures:
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
         assert f"results/{item.slug}/{name}" in done.stdout
@@ -184,6 +186,38 @@ def test_ctrl_c_ends_the_program(tree: Path) -> None:
     assert list((tree / "results/03_1986_mlp").iterdir()) == []
 
 
+def test_a_stopped_run_goes_on_where_it_was(tree: Path, run_tito: RunTito) -> None:
+    run = ("milestone", "run", "04", "--epochs", "4")
+    folder = tree / "results/04_1998_cnn"
+
+    def measured() -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads((folder / "result.json").read_text())["measured"]
+        return fields
+
+    says = refused_after_the_title(run_tito(tree, *run, "--resume", **ALONE))
+    assert "no run with these settings was stopped" in says and "leave out --resume" in says
+    run_tito(tree, *run, **ALONE)
+    whole = measured()
+    (checkpoint,) = folder.glob("*.npz")
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tito", *run],
+        cwd=tree,
+        env=os.environ | ALONE | {"PYTHONPATH": str(tree)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any(line.startswith("epoch 2/4") for line in process.stdout)  # then the one before is kept
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert checkpoint.with_suffix(".npz.bak").is_file(), "a new run does not overwrite an older one"
+    resumed = run_tito(tree, *run, "--resume", **ALONE)
+    assert re.search(r"Going on after epoch [12], ", resumed.stdout), resumed.stdout + resumed.stderr
+    again = measured()
+    assert (again["history"], again["confusion"]) == (whole["history"], whole["confusion"])
+
+
 # ---- what is missing
 
 
@@ -202,7 +236,8 @@ def test_modules_that_are_not_complete(tree: Path, run_tito: RunTito, tmp_path: 
 
 def test_a_workspace_goes_by_the_record(tree: Path, run_tito: RunTito) -> None:
     course = as_workspace(tree, "setup", "tensor", "layers")
-    assert [item["state"] for item in listed(run_tito, tree).values()] == ["ready", "locked", "locked"]
+    first, *others = [item["state"] for item in listed(run_tito, tree).values()]
+    assert first == "ready" and set(others) == {"locked"}
     said = run_tito(tree).stdout
     assert said.endswith("Milestone: The perceptron (1957) runs on what you have built: tito milestone run 01\n")
     folder = tree / "results/01_1957_perceptron"
@@ -237,7 +272,7 @@ def test_data_that_is_not_here(tree: Path, run_tito: RunTito, tmp_path: Path) ->
 
 def refused_after_the_title(done: subprocess.CompletedProcess[str]) -> str:
     title, _, rest = done.stdout.partition("\n")
-    assert title == "1986: Back-propagation"
+    assert re.fullmatch(r"\d{4}: .+", title)
     done.stdout = rest
     return refused(done)
 
