@@ -724,9 +724,9 @@ for label, (x, weight) in contest.items():
     print(f"   shifts  {by_shifts}")
 
 # %% [markdown]
-# Measured: loops 3.3 s and 3.7 s; columns 1.1 ms and 8.9 ms; shifts 1.3 ms and 5.8 ms (the fastest of 41 runs, the
-# machine being busy with other things). Peak memory: 5.6 MB against 2.3 MB, and 16.1 MB against 2.2 MB. With 48
-# channels the shifts save a third of the time and six sevenths of the memory. With 3 channels they save memory only: a
+# Measured: loops 3.3 s and 3.7 s; columns 1.1 ms and 8.9 ms; shifts 1.1 ms and 5.9 ms (the fastest of 41 runs, the
+# machine being busy with other things). Peak memory: 5.6 MB against 2.5 MB, and 16.1 MB against 3.8 MB. With 48
+# channels the shifts save a third of the time and three quarters of the memory. With 3 channels they save memory only: a
 # row of the kernel has 3 · 3 weights, too few to keep a product busy, and there are three such products. In a network
 # all layers but the first have many channels, so this is the form we keep.
 #
