@@ -1742,6 +1742,14 @@ def cut_at(text: list[int], begin: int, stops: Sequence[int]) -> list[int]:
     return text
     ### END SOLUTION
 
+# %% nbgrader={"grade": false, "grade_id": "generation-walk", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def walked(model, begun, count, sampling, use_cache):
+    """What your steps gives for texts that began so, as lists, and what became of the texts."""
+    texts = [list(text) for text in begun]
+    with evaluating(model):
+        given = [tokens.tolist() for tokens in steps(model, texts, count, sampling, use_cache, 0)]
+    return given, texts
+
 # %% nbgrader={"grade": true, "grade_id": "test-generation-steps", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 def check_steps(rng, sampling, lengths, window, count):
     model, state = drawn_model(rng, 9, 4, 2, 2, 5, window)
@@ -1754,9 +1762,7 @@ def check_steps(rng, sampling, lengths, window, count):
         for text, token in zip(want, tokens.tolist(), strict=True):
             text.append(token)
     for use_cache in (True, False):
-        texts = [list(text) for text in begun]
-        with evaluating(model):
-            given = [tokens.tolist() for tokens in steps(model, texts, count, sampling, use_cache, 0)]
+        given, texts = walked(model, begun, count, sampling, use_cache)
         name = f"{count} more tokens, temperature {sampling.temperature}, use_cache={use_cache}"
         assert len(given) == count, f"{name}: expected a yield for each, got {len(given)}"
         for place, text in enumerate(want):

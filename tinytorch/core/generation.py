@@ -618,7 +618,7 @@ def cut_at(text: list[int], begin: int, stops: Sequence[int]) -> list[int]:
             return text[: place + 1]
     return text
 
-# %% modules/15_generation/generation_dev.py #generation-062
+# %% modules/15_generation/generation_dev.py #generation-063
 def as_texts(model: Transformer, prompts: Any) -> list[list[int]]:
     """``prompts`` as a list of lists of tokens, checked; a single prompt as a list of one.
 
