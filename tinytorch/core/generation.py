@@ -449,7 +449,7 @@ def mask_of(padding: Array, start: int, new: int) -> Array | None:
     is_token = np.arange(start + new) >= padding[:, None, None, None]
     return is_token & causal_mask(new, start + new)
 
-# %% modules/15_generation/generation_dev.py #generation-046
+# %% modules/15_generation/generation_dev.py #generation-047
 def plain_linear(layer: Linear, x: Array) -> Array:
     """A Linear of arrays."""
     return affine(x, layer.weight.data, None if layer.bias is None else layer.bias.data)
@@ -618,7 +618,7 @@ def cut_at(text: list[int], begin: int, stops: Sequence[int]) -> list[int]:
             return text[: place + 1]
     return text
 
-# %% modules/15_generation/generation_dev.py #generation-063
+# %% modules/15_generation/generation_dev.py #generation-064
 def as_texts(model: Transformer, prompts: Any) -> list[list[int]]:
     """``prompts`` as a list of lists of tokens, checked; a single prompt as a list of one.
 
