@@ -79,6 +79,7 @@ import matplotlib.pyplot as plt
 from tinytorch.core.setup import peak_memory
 from tinytorch.core.tensor import manual_seed
 from tinytorch.core.tokenization import BPETokenizer, CharTokenizer
+from tinytorch.core.transformers import transformer_size
 
 # %% [markdown]
 # ## 1. One description
@@ -349,7 +350,7 @@ test_model()
 manual_seed(0)
 model = TinyGPT(SMALL)
 weights_mb = sum(parameter.data.nbytes for parameter in model.parameters()) / 1e6
-batches = [1, 4, 16, 64]
+batches = [1, 4, 16, 32]
 kept = []
 for size in batches:
     rows = np.random.default_rng(0).integers(0, 67, size=(size, 65))
@@ -631,7 +632,7 @@ def trained_with(shift, steps=80):
     model, dice, losses = TinyGPT(TINY), np.random.default_rng(0), []
     optimizer = AdamW(model.parameters(), lr=4e-3)
     for _ in range(steps):
-        window = ids[dice.integers(0, len(ids) - 66, size=(16, 1)) + np.arange(66)].astype(np.int64)
+        window = ids[dice.integers(0, len(ids) - 66, size=(12, 1)) + np.arange(66)].astype(np.int64)
         loss = cross_entropy(model(window[:, :64]), window[:, shift : shift + 64])
         optimizer.zero_grad()
         loss.backward()
@@ -1205,7 +1206,7 @@ class Rates(Callback):
         self.rates.append(trainer.optimizer.param_groups[0]["lr"])
 
 # %% nbgrader={"grade": true, "grade_id": "test-tinygpt-trainer", "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
-def language_trainer(total_steps=40, **options):
+def language_trainer(total_steps=20, **options):
     manual_seed(3)
     return LanguageModelTrainer(TinyGPT(TinyGPTConfig(9, 8, 1, 2, 4)), total_steps, **options)
 
@@ -1221,14 +1222,14 @@ def test_trainer():
     text = np.random.default_rng(0).integers(1, 9, size=300)
     windows = training_windows(text, 8, batch_size=4, batches=5)
     for options, rates in [
-        ({}, cosine_rates(1e-3, 1e-4, 2, 40, 40)),
-        ({"lr": 0.5, "min_lr": 0.2, "warmup_steps": 7}, cosine_rates(0.5, 0.2, 7, 40, 40)),
-        ({"lr": 0.5, "min_lr": 0.0, "warmup_steps": 0}, cosine_rates(0.5, 0.0, 0, 40, 40)),
+        ({}, cosine_rates(1e-3, 1e-4, 1, 20, 20)),
+        ({"lr": 0.5, "min_lr": 0.2, "warmup_steps": 7}, cosine_rates(0.5, 0.2, 7, 20, 20)),
+        ({"lr": 0.5, "min_lr": 0.0, "warmup_steps": 0}, cosine_rates(0.5, 0.0, 0, 20, 20)),
     ]:
         watch = Rates()
         trainer = language_trainer(callbacks=[watch], **options)
         trainer.fit(windows)
-        assert trainer.step == 40, f"without epochs, fit takes total_steps, 40 here; it took {trainer.step}"
+        assert trainer.step == 20, f"without epochs, fit takes total_steps, 20 here; it took {trainer.step}"
         why = f"warm-up, then a cosine, with {options}"
         close(watch.rates, rates, rtol=1e-4, atol=1e-9, what="rates after each step", why=why)
     trainer = language_trainer()
@@ -1262,9 +1263,9 @@ def test_trainer():
     ### BEGIN HIDDEN TESTS
     top, low = (float(rate) for rate in np.random.default_rng().uniform(0.1, 1, size=2) * [1, 0.1])
     notes = Rates()
-    bench = language_trainer(20, lr=top, min_lr=low, warmup_steps=4, callbacks=[notes])
+    bench = language_trainer(30, lr=top, min_lr=low, warmup_steps=4, callbacks=[notes])
     bench.fit(windows, epochs=2)
-    close(notes.rates, cosine_rates(top, low, 4, 20, 10), rtol=1e-4)
+    close(notes.rates, cosine_rates(top, low, 4, 30, 10), rtol=1e-4)
     close(bench.with_perplexity({"loss": top, "lr": low})["perplexity"], math.exp(top))
     ### END HIDDEN TESTS
 
@@ -1583,7 +1584,7 @@ def test_generator():
         ("a", 7, {"stop": "\n"}, "bc"),
         ("a", 7, {"stop": ["da", "\nx"]}, "bc\n"),
         ("a", 40, {"stop": "aa"}, ("bc\nda" * 8)),
-        ("a", 7, {"stop": "zz", "stop_tokens": letters.encode("d")}, "bc\n"),
+        ("a", 8, {"stop": "zz", "stop_tokens": letters.encode("d")}, "bc\n"),
     ]:
         got = writer.generate(prompt, count, sampling=greedy, **options)
         assert got == want, f"generate({prompt!r}, {count}, {options}): expected {want!r}, got {got!r}"
@@ -1709,16 +1710,16 @@ for label, level in levels.items():
     print(f"{label:18} loss {level:.3f}, perplexity {math.exp(level):5.1f}")
 
 # %%
-STEPS, EPOCHS = 600, 6
+STEPS, EPOCHS = 400, 4
 manual_seed(1)
 model = TinyGPT(TINY)
 writer = TextGenerator(model, tokenizer)
-samples = SampleWriter(writer, "ROMEO:\n", 70, every_epochs=2)
+samples = SampleWriter(writer, "ROMEO:\n", 70, every_epochs=1)
 trainer = LanguageModelTrainer(model, STEPS, lr=4e-3, callbacks=[samples])
 begin = time.perf_counter()
 history = trainer.fit(
-    training_windows(train_ids, 64, batch_size=16, batches=STEPS // EPOCHS),
-    validation=validation_windows(test_ids[:20_000], 64),
+    training_windows(train_ids, 64, batch_size=12, batches=STEPS // EPOCHS),
+    validation=validation_windows(test_ids[:10_000], 64),
 )
 print(f"{time.perf_counter() - begin:.1f} s")
 
@@ -1733,7 +1734,7 @@ for label, level in levels.items():
 axes.set_xlim(0, STEPS + 10)
 axes.set_xlabel("step")
 axes.set_ylabel("loss")
-axes.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.6))
+axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.02, 0.68))
 plt.tight_layout()
 plt.show()
 print("perplexity on validation:", ", ".join(f"{value:.1f}" for value in history["val_perplexity"]))
@@ -1748,23 +1749,31 @@ for piece in writer.stream("KING LEAR:\n", 300, sampling=Sampling(temperature=0.
 # ## 7. Where it came from
 #
 # Now the prediction from the beginning. Python can tell which lines run (`sys.settrace`). We let a TinyGPT be made,
-# trained for two steps, evaluated and write ten characters, and note each line of `tinytorch` on the way; and we ask
-# `module.yaml` of each module to which part of the course it belongs.
+# trained for two steps, evaluated and write ten characters, and note every line of `tinytorch`, and of this notebook, that
+# runs inside a function. The head of each file of the package names its module: 1 to 8 are Part I, 9 and 10 vision.
 
 # %%
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 
+def file_number(path):
+    """The number of the module that a file of the package was made from; 16 for a cell of this notebook."""
+    if Path(path).parts[-3:-1] != ("tinytorch", "core"):
+        return 16
+    return int(re.search(r"modules/(\d+)_", Path(path).read_text(encoding="utf-8"))[1])
+
+
 def lines_run(action):
-    """The lines of tinytorch that ``action()`` runs: for each file its line numbers."""
-    met = {}
+    """The lines, as pairs (file, number), that ``action()`` runs in functions of tinytorch and of this notebook."""
+    met = set()
 
     def follow(frame, event, _):
-        path = Path(frame.f_code.co_filename)
-        if path.parent.name != "core" or path.parent.parent.name != "tinytorch":
+        if not frame.f_globals["__name__"].startswith(("tinytorch.core", "__main__")):
             return None
-        met.setdefault(path.stem, set()).add(frame.f_lineno)
+        met.add((frame.f_code.co_filename, frame.f_lineno))
         return follow
 
     before = sys.gettrace()
@@ -1776,24 +1785,124 @@ def lines_run(action):
     return met
 
 
-def a_little_of_everything():
+def train():
     model = TinyGPT(TINY)
-    trainer = LanguageModelTrainer(model, 2)
-    trainer.fit(training_windows(train_ids, 64, 4, 2), validation=validation_windows(test_ids[:300], 64))
-    TextGenerator(model, tokenizer).generate("A", 10)
+    LanguageModelTrainer(model, 2).fit(
+        training_windows(train_ids, 64, 4, 2), validation=validation_windows(test_ids[:300], 64)
+    )
+
+
+def write():
+    TextGenerator(TinyGPT(TINY), tokenizer).generate("A", 10)
+
+
+def by_module(lines):
+    numbers = {path: file_number(path) for path in {path for path, _ in lines}}
+    return Counter(numbers[path] for path, _ in lines)
+
+
+in_training, in_writing = lines_run(train), lines_run(write)
+training, all_lines = by_module(in_training), by_module(in_training | in_writing)
+names = {file_number(path): Path(path).stem for path, _ in in_training | in_writing} | {16: "tinygpt"}
+figure, axes = plt.subplots(figsize=(7, 3.4))
+for part, first, last in (("Part I", 1, 8), ("Part II", 9, 10), ("Part III", 11, 16)):
+    rows = [number for number in sorted(all_lines) if first <= number <= last]
+    axes.barh([f"{n:02} {names[n]}" for n in rows], [all_lines[n] for n in rows], label=part)
+axes.invert_yaxis()
+axes.set_xlabel("lines that run")
+axes.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.42))
+axes.spines[["top", "right"]].set_visible(False)
+plt.tight_layout()
+plt.show()
+for label, counts in (("training", training), ("training and writing", all_lines)):
+    old = sum(count for number, count in counts.items() if number <= 10)
+    total = sum(counts.values())
+    print(f"{label:21} {total} lines, {old / total:.0%} of them from Parts I and II; "
+          f"without this module's {old / (total - counts[16]):.0%}")
 
 # %% [markdown]
 # TODO lines
 #
 # ## 8. Other people's weights
 #
-# TODO
-#
+# `TinyGPT` has the parameters of `Transformer`, so what fits that one fits this: `from_gpt2` of module 14 translates the
+# names of GPT-2's weights, the README there lists them, and TinyTorch's tests move the weights of networks built in
+# PyTorch and get the same logits. GPT-2 small is a config of one line, and needs half a gigabyte:
+
+# %%
+GPT2 = TinyGPTConfig(vocab_size=50_257, max_seq_length=1024, num_layers=12, num_heads=12, embed_dim=768)
+# TinyGPT(GPT2).load_state_dict(from_gpt2(arrays_by_name)), with `arrays_by_name` from the published file
+
+sizes = transformer_size(50_257, GPT2.embed_dim, GPT2.num_layers, GPT2.feed_forward_dim, GPT2.max_seq_length, True)
+f"{sum(sizes.values()):,} parameters, {sum(sizes.values()) * 4 / 1e6:.0f} MB"
+
+# %% [markdown]
 # ## What you have built
 #
 # `TinyGPTConfig` and `TinyGPT`, with `save` and `load`; `LanguageModelLoss`, which shifts and leaves out padding;
 # `TextWindows`, `FirstBatches` and the loaders made of them; `LanguageModelTrainer` with `decay_groups`,
 # `accumulate_by_tokens` and perplexity; `TextGenerator`, `whole_characters`, `until_stop` and `SampleWriter`.
 #
-# In the terminal: `tito module complete 16`, then `tito milestone list`: the fifth milestone trains the larger model.
-# This is the end of Part III: you have a framework that learns to write.
+# In the terminal: `tito module complete 16`, then `tito milestone list`: the fifth milestone trains a larger model. This
+# is the end of Part III. Your framework began with adding two arrays, and now it writes.
+
+# %% [markdown]
+# ## Reflection
+
+# %% [markdown] nbgrader={"grade": false, "grade_id": "tinygpt-reflect-perplexity-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# **Two perplexities.** A model over 67 characters reports a validation perplexity of 5.0; another one, over 4,000 byte-pair
+# tokens of about 3.2 characters each, reports 60 on the same text. Which one predicts the text better? Show the
+# calculation. Then say why 5.0 measured on windows of 64 and on windows of 256 of the same text need not agree.
+#
+# === BEGIN MARK SCHEME ===
+# 1 point: compares per character (or bits): ln 5 = 1.609 against ln 60 / 3.2 = 1.279 nats. 1 point: so the second,
+# 3.6 per character. 1 point: the first tokens of each window have little context; longer windows have fewer such positions.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "tinygpt-reflect-perplexity", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# ### BEGIN SOLUTION
+# Perplexity is per token, and tokens differ, so both must be brought to characters. The first has ln 5 = 1.61 nats a
+# character. The second has ln 60 = 4.09 nats a token, and a token is 3.2 characters: 1.28 nats a character, a perplexity of
+# 3.6. The second predicts the text better. In each window the first positions are predicted from almost nothing; in
+# windows of 64 that is a larger share of all positions than in windows of 256, so the longer ones give a lower number.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": false, "grade_id": "tinygpt-reflect-too-good-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# **Too good.** A colleague's character model reaches a training and validation loss of 0.01 within an hour, and writes
+# "the the" forever, or the same letter. Name three different mistakes in data, loss or model that would explain such a
+# loss, and for each a check that takes a minute. Which loss would you take for good news instead?
+#
+# === BEGIN MARK SCHEME ===
+# 2 points: three of: no shift; no causal mask; validation text contained in the training text or overlapping windows;
+# the mean divided by all positions with most of them padding; each with a check. 1 point: below the pair statistics
+# (2.4) but above about 1 nat a character, with samples that read accordingly.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "tinygpt-reflect-too-good", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# ### BEGIN SOLUTION
+# The shift is missing, so the model copies what it reads: print the first inputs beside the first targets. The mask is not
+# causal, so it reads the answer: change the last token and see whether logits before it change. The validation windows
+# lie in the training text: look for them there. (Or the loss is divided by padded positions: count the targets.) Good
+# news is a loss below that of pair statistics, 2.46 here, and still well above 0: English is not that predictable, and
+# even large models stay near one bit a character.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": false, "grade_id": "tinygpt-reflect-budget-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# **One night.** You have eight hours, one million characters, and the timings of your own run. Would you train the small
+# model for longer, or a model of four times the parameters? Estimate with your own numbers how many steps each can do,
+# how often each sees every character, and say what you would watch to notice that you chose wrongly.
+#
+# === BEGIN MARK SCHEME ===
+# 1 point: steps from the measured seconds a step; the larger model about 4 times slower. 1 point: tokens a step times steps
+# over the length of the text. 1 point: training against validation loss: a gap means too many passes (smaller model,
+# dropout), both still falling together means the model or the time is too small.
+# === END MARK SCHEME ===
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "tinygpt-reflect-budget", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# ### BEGIN SOLUTION
+# My run took about 20 ms a step: eight hours are 1.4 million steps of 12 x 64 tokens, so each character would be a target about
+# 1,100 times. A model with four times the parameters does a quarter of the steps and still sees each one 270 times. The
+# text is what is scarce: both would learn it by heart. So I take the larger model with dropout, stop when the validation loss
+# has not improved for some epochs, and look at the gap between training and validation: if it opens, less
+# model or more dropout; if both still fall together in the morning, more time or more model.
+# ### END SOLUTION
