@@ -185,7 +185,7 @@ def test_config():
     for name in ("vocab_size", "max_seq_length", "num_layers", "num_heads", "embed_dim", "hidden_dim"):
         sizes = {"vocab_size": 65}
         for wrong in (0, -4):
-            with raises(ValueError, "TinyGPTConfig", name, str(wrong), why=f"{name}={wrong}"):
+            with raises(ValueError, f"TinyGPTConfig: {name} ", str(wrong), why=f"{name}={wrong}"):
                 TinyGPTConfig(**(sizes | {name: wrong}))
         with raises(TypeError, name, "2.5", why=f"{name}=2.5 is no whole number"):
             TinyGPTConfig(**(sizes | {name: 2.5}))
@@ -1208,7 +1208,7 @@ class Rates(Callback):
 # %% nbgrader={"grade": true, "grade_id": "test-tinygpt-trainer", "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
 def language_trainer(total_steps=20, **options):
     manual_seed(3)
-    return LanguageModelTrainer(TinyGPT(TinyGPTConfig(9, 8, 1, 2, 4)), total_steps, **options)
+    return LanguageModelTrainer(TinyGPT(TinyGPTConfig(9, 12, 1, 2, 4)), total_steps, **options)
 
 
 def cosine_rates(top, bottom, warmup, total, steps):
@@ -1220,7 +1220,7 @@ def cosine_rates(top, bottom, warmup, total, steps):
 
 def test_trainer():
     text = np.random.default_rng(0).integers(1, 9, size=300)
-    windows = training_windows(text, 8, batch_size=4, batches=5)
+    windows = training_windows(text, 12, batch_size=2, batches=5)
     for options, rates in [
         ({}, cosine_rates(1e-3, 1e-4, 1, 20, 20)),
         ({"lr": 0.5, "min_lr": 0.2, "warmup_steps": 7}, cosine_rates(0.5, 0.2, 7, 20, 20)),
@@ -1232,8 +1232,9 @@ def test_trainer():
         assert trainer.step == 20, f"without epochs, fit takes total_steps, 20 here; it took {trainer.step}"
         why = f"warm-up, then a cosine, with {options}"
         close(watch.rates, rates, rtol=1e-4, atol=1e-9, what="rates after each step", why=why)
-    trainer = language_trainer()
+    trainer = language_trainer(410)
     groups = trainer.optimizer.param_groups
+    close(groups[0]["lr"], 1e-3 / 21, rtol=1e-4, atol=0, what="first rate of 410 steps", why="by default 20 of them warm up")
     close([group["weight_decay"] for group in groups], [0.1, 0.0], what="weight_decay", why="matrices decay, vectors do not")
     assert type(trainer.optimizer).__name__ == "AdamW", f"expected AdamW, got {type(trainer.optimizer).__name__}"
     close([list(group["betas"]) for group in groups], [[0.9, 0.99]] * 2, what="betas")
