@@ -10,13 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
 
-from tests.preloaded import Preloaded
+from tests.preloaded import PRELOADED
 
 # what a script runs in the background ignores Ctrl-C, and so would the commands that the tests stop
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -247,7 +247,7 @@ AUTOGRAD = [
     code("""
         #| default_exp core.autograd
         #| export
-        from collections.abc import Callable, Iterator
+        from collections.abc import Callable
 
         from tinytorch.core.tensor import Tensor
         """),
@@ -411,11 +411,8 @@ def _compile(root: Path) -> None:
     compileall.compile_dir(root / "tito", quiet=1)
 
 
-_preloaded = Preloaded()
-
-
 def _run_tito(
-    root: Path, *args: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str
+    root: Path, *args: str | Path, cwd: Path | None = None, timeout: float = 300, **env: str
 ) -> subprocess.CompletedProcess[str]:
     words, own = [str(arg) for arg in args], {"PYTHONPATH": str(root), "COLUMNS": "120"}
     if any(name.startswith("PYTHON") for name in env):  # Python reads it when it starts
@@ -423,20 +420,15 @@ def _run_tito(
         return subprocess.run(
             command, cwd=cwd or root, env=os.environ | own | env, capture_output=True, text=True, timeout=timeout
         )
-    return _preloaded.run(words, cwd=cwd or root, env=os.environ | own | env, timeout=timeout)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _end_of_preloaded() -> Iterator[None]:
-    yield
-    _preloaded.close()
+    return PRELOADED.run(words, cwd=cwd or root, env=os.environ | own | env, timeout=timeout)
 
 
 @pytest.fixture(scope="session")
 def run_tito() -> RunTito:
     """``run_tito(root, "export", "02", NAME="value")``: the ``tito`` of the tree ``root``, run in it as a person would.
 
-    ``cwd=`` runs it from another folder; other keywords become environment variables.
+    ``cwd=`` runs it from another folder; other keywords become environment variables. Its process has the libraries
+    already: see preloaded.py.
     """
     return _run_tito
 
