@@ -30,7 +30,9 @@ def main(names: tuple[str, ...], stock: bool, keep: Path | None, jobs: int) -> N
         if stock:
             _stock(directory, chosen, root / "stock", jobs)
         else:
-            _report(course, grading.grade_class(directory), chosen)
+            run = grading.grade_class(directory)
+            grading.give_time(run, chosen)
+            _report(course, run, chosen)
 
 
 def _report(course: grading.Course, run: grading.ClassRun, chosen: list[grading.Entry]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 import psutil
 
 from tests.attacks.corpus import EVERY, Entry, Stock, entries
+from tests.preloaded import PRELOADED
 from tito.course import Course, Module
 from tito.grading.directory import Directory
 from tito.outcome import is_test
@@ -27,6 +29,7 @@ from tito.source import code_cells, grade_info, read_notebook, split_secret
 
 REPOSITORY = Path(__file__).parents[2]
 LIMITS = {"cell_seconds": 2, "notebook_seconds": 12}
+PATIENT = {"cell_seconds": 20, "notebook_seconds": 120}  # for whom a busy machine was too slow
 CANARIES = ("aa_canary", "zz_canary")  # the first and the last in the class, who solved everything
 ODD_NAMES = ("[x]", "two words", "ünï cödé", "-rf", "\x1b[2Jred", "<b>bold<b>", "{curly}", "star*")
 _COPIED = ("settings.ini", "pyproject.toml", "constraints.txt", "LICENSE", "README.md", "modules", "tinytorch", "tito")
@@ -40,6 +43,7 @@ class Earned:
     by_hand: float = 0.0
     essays: tuple[str, ...] = ()
     problem: str = "not in the gradebook"
+    late: bool = False  # a cell was stopped for the time that it took
 
 
 @dataclass
@@ -72,14 +76,19 @@ def make_tree(root: Path) -> Course:
             shutil.copytree(source, root / name, ignore=no_cache)
         else:
             shutil.copy(source, root / name)
+    compileall.compile_dir(root / "tito", quiet=1)
     weak = shutil.copytree(Path(__file__).with_name("weak"), root / "modules" / "90_weak")
     (weak / "weak_dev.txt").rename(weak / "weak_dev.py")  # it is no Python of ours, and not to be linted
+    _set_limits(root, LIMITS)
+    return Course(root)
+
+
+def _set_limits(root: Path, limits: dict[str, int]) -> None:
     settings = root / "settings.ini"
     lines = settings.read_text(encoding="utf-8").splitlines()
-    for key, value in LIMITS.items():
+    for key, value in limits.items():
         lines = [f"{key} = {value}" if line.startswith(f"{key} =") else line for line in lines]
     settings.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Course(root)
 
 
 def make_class(course: Course, root: Path, chosen: Sequence[Entry]) -> Directory:
@@ -106,30 +115,49 @@ def grade_class(directory: Directory, *, timeout: float = 600) -> ClassRun:
         directory.course, "autograde", "--json", "--jobs", "4", "--course", str(directory.root), timeout=timeout
     )
     seconds = time.monotonic() - begin
-    problems = _problems(done.stdout)
+    return ClassRun(directory, seconds, done.stdout + done.stderr, _earned(directory, done.stdout))
+
+
+def give_time(run: ClassRun, chosen: Sequence[Entry]) -> None:
+    """Grade those again, with more time, who lost points that they are owed and whose cells were stopped as too slow.
+
+    The limits are short for those who use them up on purpose, and a busy machine lets others do so too.
+    """
+    course = run.directory.course
+    known = {(course.module(entry.nn).slug, entry.name): entry for entry in [*chosen, *honest_entries(course, run)]}
+    owed = [key for key, entry in known.items() if _is_owed_time(judge(entry, course, run.earned.get(key)), run, key)]
+    _set_limits(course.root, PATIENT)
+    for module, student in owed:
+        again = ("autograde", "--json", "--force", module, "--student", student, "--course", str(run.directory.root))
+        done = tito(course, *again, timeout=600)
+        key = (module, student)
+        run.earned[key] = _earned(run.directory, done.stdout)[key]
+    _set_limits(course.root, LIMITS)
+
+
+def _is_owed_time(verdict: Verdict, run: ClassRun, key: tuple[str, str]) -> bool:
+    return verdict.lost > 0 and key in run.earned and run.earned[key].late
+
+
+def _earned(directory: Directory, printed: str) -> dict[tuple[str, str], Earned]:
+    """What everyone earned, and what autograde ``printed`` of it."""
+    told = _told(printed)
     earned = read_earned(directory)
     for key, one in earned.items():
-        one.problem = problems.get(key, "not in what autograde printed")
-    return ClassRun(directory, seconds, done.stdout + done.stderr, earned)
+        one.problem = told[key]["problem"] if key in told else "not in what autograde printed"
+        one.late = bool(key in told and told[key]["findings"]["timeouts"])
+    return earned
 
 
 def tito(course: Course, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run an instructor's command of the tree as a person would."""
-    return subprocess.run(
-        [sys.executable, "-m", "tito", "nbgrader", *args],
-        cwd=course.root,
-        env=os.environ | {"PYTHONPATH": str(course.root), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-        check=False,
-    )
+    own = {"PYTHONPATH": str(course.root), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
+    return PRELOADED.run(["nbgrader", *args], cwd=course.root, env=os.environ | own, timeout=timeout)
 
 
-def _problems(printed: str) -> dict[tuple[str, str], str]:
+def _told(printed: str) -> dict[tuple[str, str], dict[str, Any]]:
     try:
-        return {(one["module"], one["student"]): one["problem"] for one in json.loads(printed)["submissions"]}
+        return {(one["module"], one["student"]): one for one in json.loads(printed)["submissions"]}
     except (ValueError, KeyError, TypeError):
         return {}
 

@@ -49,7 +49,9 @@ def run(course: Course, handed_in: grading.Directory) -> grading.ClassRun:
     """The class, graded."""
     root = course.root.parent / "grading"
     shutil.copytree(handed_in.root, root, symlinks=True)
-    return grading.grade_class(grading.Directory.open(root))
+    graded = grading.grade_class(grading.Directory.open(root))
+    grading.give_time(graded, ENTRIES)
+    return graded
 
 
 def judged(entry: Entry, course: Course, run: grading.ClassRun) -> grading.Verdict:

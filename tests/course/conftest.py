@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import re
@@ -15,8 +16,12 @@ from textwrap import dedent, indent
 
 import pytest
 
+from tests.preloaded import PRELOADED
+
 # what a script runs in the background ignores Ctrl-C, and so would the commands that the tests stop
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# what a command leaves in a tree is compared with what was there before
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = ("settings.ini", "pyproject.toml", "constraints.txt", "LICENSE", "README.md")
@@ -386,56 +391,64 @@ def _write_module(root: Path, slug: str) -> None:
 
 
 def _write_author_tree(root: Path) -> None:
-    root.mkdir()
+    root.mkdir(parents=True)
     for name in FILES:
         if (REPOSITORY / name).is_file():
             shutil.copy(REPOSITORY / name, root / name)
-    no_cache = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(REPOSITORY / "tito", root / "tito", ignore=no_cache)
-    shutil.copytree(REPOSITORY / "tinytorch", root / "tinytorch", ignore=no_cache)
+    for name in ("tito", "tinytorch"):
+        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "tinytorch" / "_modidx.py").unlink(missing_ok=True)
     for generated in (root / "tinytorch" / "core").glob("*.py"):
         if generated.name != "__init__.py":
             generated.unlink()
     for slug in MODULES:
         _write_module(root, slug)
+    _compile(root)
+
+
+def _compile(root: Path) -> None:
+    """Make the bytecode of the tool in a tree that is to be copied, or each command in a copy would make its own."""
+    compileall.compile_dir(root / "tito", quiet=1)
 
 
 def _run_tito(
-    root: Path, *args: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str
+    root: Path, *args: str | Path, cwd: Path | None = None, timeout: float = 300, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tito", *map(str, args)],
-        cwd=cwd or root,
-        env=os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120"} | env,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    words, own = [str(arg) for arg in args], {"PYTHONPATH": str(root), "COLUMNS": "120"}
+    if any(name.startswith("PYTHON") for name in env):  # Python reads it when it starts
+        command = [sys.executable, "-m", "tito", *words]
+        return subprocess.run(
+            command, cwd=cwd or root, env=os.environ | own | env, capture_output=True, text=True, timeout=timeout
+        )
+    return PRELOADED.run(words, cwd=cwd or root, env=os.environ | own | env, timeout=timeout)
 
 
 @pytest.fixture(scope="session")
 def run_tito() -> RunTito:
     """``run_tito(root, "export", "02", NAME="value")``: the ``tito`` of the tree ``root``, run in it as a person would.
 
-    ``cwd=`` runs it from another folder; other keywords become environment variables.
+    ``cwd=`` runs it from another folder; other keywords become environment variables. Its process has the libraries
+    already: see preloaded.py.
     """
     return _run_tito
 
 
-@pytest.fixture
-def author_tree(tmp_path: Path) -> Path:
-    """A fresh author's tree with the modules 01_setup, 02_tensor and 06_autograd, none of them exported."""
-    root = tmp_path / "author"
+@pytest.fixture(scope="session")
+def _written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("written") / "author"
     _write_author_tree(root)
     return root
 
 
+@pytest.fixture
+def author_tree(_written: Path, tmp_path: Path) -> Path:
+    """A fresh author's tree with the modules 01_setup, 02_tensor and 06_autograd, none of them exported."""
+    return shutil.copytree(_written, tmp_path / "author")
+
+
 @pytest.fixture(scope="session")
-def _exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("exported") / "author"
-    _write_author_tree(root)
+def _exported(_written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = shutil.copytree(_written, tmp_path_factory.mktemp("exported") / "author")
     done = _run_tito(root, "export")
     assert done.returncode == 0, done.stderr
     return root
@@ -450,11 +463,12 @@ def exported_tree(_exported: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _released(_written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("released")
-    _write_author_tree(folder / "author")
+    shutil.copytree(_written, folder / "author")
     done = _run_tito(folder / "author", "release", folder / "class")
     assert done.returncode == 0, done.stderr
+    _compile(folder / "class")
     return folder / "class"
 
 

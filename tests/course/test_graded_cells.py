@@ -12,6 +12,7 @@ import pytest
 from _pytest.mark import ParameterSet
 from nbformat import NotebookNode
 
+from tests.course.notebooks import without_demonstrations
 from tito.audit.course import lint
 from tito.course import Course, Module
 from tito.errors import TitoError
@@ -63,10 +64,14 @@ def wrong_students() -> list[ParameterSet]:
     ]
 
 
+def blank_but_tests(module: Module) -> NotebookNode:
+    return without_demonstrations(blank(module))
+
+
 @cache
 def run(make: Callable[[Module], NotebookNode], module: Module) -> dict[str, CellResult]:
-    """The outcome of every marked cell of ``make(module)``, run against the reference of the modules before it."""
-    return {result.grade_id: result for result in run_notebook(COURSE, module, make(module)).cells}
+    """The outcome of every cell of ``make(module)``, run against the reference of the modules before it."""
+    return {result.id: result for result in run_notebook(COURSE, module, make(module)).cells}
 
 
 @pytest.mark.parametrize(("module", "cell"), cells(is_test))
@@ -75,9 +80,15 @@ def test_passes_with_the_solution(module: Module, cell: NotebookNode) -> None:
     assert result.ok, f"{result.status}: {result.ename}: {result.evalue}"
 
 
+@pytest.mark.parametrize("module", modules())
+def test_every_other_cell_runs_with_the_solution(module: Module) -> None:
+    results = run(read_notebook, module).values()
+    assert {one.id: f"{one.status}: {one.ename}: {one.evalue}" for one in results if not (one.ok or one.is_test)} == {}
+
+
 @pytest.mark.parametrize(("module", "cell"), cells(is_test))
 def test_fails_on_the_stripped_notebook(module: Module, cell: NotebookNode) -> None:
-    result = run(blank, module)[cell.id]
+    result = run(blank_but_tests, module)[cell.id]
     assert result.status == "error", f"a student who writes nothing gets {result.points:g} points ({result.status})"
 
 
@@ -88,7 +99,8 @@ def test_graded_cells_do_not_trust_student_code(module: Module) -> None:
 
 @pytest.mark.parametrize(("module", "name"), wrong_students())
 def test_a_wrong_student_is_caught_and_not_at_once(module: Module, name: str) -> None:
-    results = run_notebook(COURSE, module, wrong(module, name), stop_at_first_failure=True).cells
+    notebook = without_demonstrations(wrong(module, name))
+    results = run_notebook(COURSE, module, notebook, stop_at_first_failure=True).cells
     tests = [cell for cell in results if cell.is_test]
     assert tests[0].ok
     assert any(cell.status == "error" for cell in tests)

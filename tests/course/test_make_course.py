@@ -30,7 +30,7 @@ def play(tree: Path, *args: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": str(tree), "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
 

@@ -74,7 +74,7 @@ def python(
     """The program of ``tree`` as plain ``python`` runs it; Python finds the packages of ``finds``, or of ``tree``."""
     env = os.environ | ALONE | {"PYTHONPATH": str(finds or tree), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, str(tree / "milestones" / program), *args]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
@@ -180,7 +180,7 @@ def test_ctrl_c_ends_the_program(tree: Path) -> None:
     assert process.stdout is not None
     assert any(line.startswith("epoch 1/100000") for line in process.stdout)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGINT  # a shell makes 130 of it
     assert "Stopped. No result was written." in said and "Traceback" not in said
     assert list((tree / "results/03_1986_mlp").iterdir()) == []

@@ -243,7 +243,7 @@ def run_nbgrader(tree: Path, root: Path, *args: str) -> str:
         env=os.environ | {"PYTHONPATH": str(tree)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -141,8 +141,9 @@ def test_json_tells_what_was_made_and_an_empty_folder_will_do(author_tree, run_t
 
 def test_the_same_course_gives_the_same_release(workspace, author_tree, run_tito, tmp_path):
     run_tito(author_tree, "release", tmp_path / "again")
-    assert files(tmp_path / "again") == files(workspace)
-    for name in files(workspace):
+    released = {name for name in files(workspace) if not name.endswith(".pyc")}  # the bytecode came later
+    assert files(tmp_path / "again") == released
+    for name in released:
         assert (tmp_path / "again" / name).read_bytes() == (workspace / name).read_bytes(), name
 
 
@@ -416,11 +417,11 @@ def test_ctrl_c_leaves_nothing_behind(author_tree, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not list(target.parent.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert list(target.parent.iterdir()), "the release was never begun"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "Stopped" in said
     assert list(target.parent.iterdir()) == []

@@ -244,7 +244,7 @@ def test_on_a_terminal_it_is_coloured_and_paged(finished: Path, tmp_path: Path) 
     terminal, end = os.openpty()
     try:
         command = [sys.executable, "-m", "tito", "module", "solution", "02"]
-        done = subprocess.run(command, cwd=finished, env=environment, stdin=end, stdout=end, stderr=-1, timeout=60)
+        done = subprocess.run(command, cwd=finished, env=environment, stdin=end, stdout=end, stderr=-1, timeout=300)
     finally:
         os.close(terminal)
         os.close(end)

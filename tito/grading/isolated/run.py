@@ -145,11 +145,15 @@ class _Run:
             return "not run", Failure("NotRun", why, ())
         try:
             session = self._ready()
-            session.deadline = min(time.monotonic() + self.limits.cell_seconds, self.deadline)
+            session.deadline = min(time.monotonic() + self._most_seconds(), self.deadline)
             failed = self._test(cell) if is_test(cell) else self._own(session, cell)
         except WorkerLostError as lost:
             return self._lost(lost)
         return ("error" if failed else "ok"), failed
+
+    def _most_seconds(self) -> float:
+        """How long a cell may run; the solution may take longer, since what is not learned from it is believed."""
+        return self.limits.notebook_seconds if self.trace.learning else self.limits.cell_seconds
 
     def _test(self, cell: NotebookNode) -> Failure | None:
         failed = self.tests.run(cell.id, cell.source)
