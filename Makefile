@@ -3,6 +3,7 @@
 # make lint     ruff and mypy                            make audit   try the graded cells on wrong solutions
 # make clean    remove what was made                     make grading time grading a class, here and by nbgrader alone
 # make milestones  run them all, MNIST too (fetched)     make verdicts  many students, isolated and in a kernel
+# make bench    time and memory against PyTorch, on a quiet machine
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ JOBS ?= 2
 # several run at once, so none may have its matrix products computed by several threads, which wait for each other
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: course test parity lint audit verdicts grading milestones env export clean
+.PHONY: course test parity lint audit verdicts grading bench milestones env export clean
 
 course: env
 	$(BIN)/python -m tito.grading.demo
@@ -39,6 +40,9 @@ verdicts: env
 
 grading: env
 	$(BIN)/python benchmarks/grading.py
+
+bench: $(PARITY)
+	$(BIN)/python benchmarks/speed.py
 
 milestones: env
 	$(BIN)/tito data get mnist
