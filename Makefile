@@ -4,6 +4,7 @@
 # make clean    remove what was made                     make grading time grading a class, here and by nbgrader alone
 # make milestones  run them all, MNIST too (fetched)     make verdicts  many students, isolated and in a kernel
 # make cifar10  train the CNN on photographs: 15 minutes
+# make bench    time and memory against PyTorch, on a quiet machine
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,8 @@ JOBS ?= 2
 # several run at once, so none may have its matrix products computed by several threads, which wait for each other
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: course test parity lint audit verdicts grading milestones cifar10 env export clean
+.PHONY: course test parity lint audit verdicts grading bench milestones cifar10 env export clean
+
 
 course: env
 	$(BIN)/python -m tito.grading.demo
@@ -40,6 +42,9 @@ verdicts: env
 
 grading: env
 	$(BIN)/python benchmarks/grading.py
+
+bench: $(PARITY)
+	$(BIN)/python benchmarks/speed.py
 
 milestones: env
 	$(BIN)/tito data get mnist

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import GELU_EXACT, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SOFTMAX
+from .layers import LINEAR
 from tinytorch.core.losses import (
     BCE,
     BCE_WITH_LOGITS,
@@ -59,7 +60,8 @@ Rule = Callable[..., Any]
 
 # %% auto #0
 __all__ = ['Array', 'Rule', 'RULES', 'defvjp', 'unbroadcast', 'restore_axes', 'gelu_gate', 'Node', 'is_grad_enabled', 'record',
-           'first_gradient', 'backward_order', 'input_gradients', 'hand_over', 'run_backward', 'no_grad', 'gradcheck']
+           'first_gradient', 'backward_order', 'input_gradients', 'hand_over', 'run_backward', 'no_grad', 'gradcheck',
+           'keep_freed_memory']
 
 # %% modules/06_autograd/autograd_dev.py #autograd-015
 RULES: dict[str, Rule] = {}
@@ -216,6 +218,14 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
         raise ValueError(f"unbroadcast: {gradient.shape} summed for an input of shape {shape} gives {fitted.shape}")
     return fitted
 
+# %% modules/06_autograd/autograd_dev.py #autograd-029
+@defvjp(LINEAR)
+def _linear(g: Array, out: Array, x: Array, weight: Array, bias: Array | None = None) -> Any:
+    """x @ weight.T + bias, for x with any number of axes in front of its features."""
+    rows, row_g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    to_x, to_weight = lambda: (row_g @ weight).reshape(x.shape), lambda: row_g.T @ rows
+    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: np.ones(len(rows), g.dtype) @ row_g)
+
 # %% modules/06_autograd/autograd_dev.py #autograd-reductions
 def restore_axes(reduced: Array, axis: Axis, keepdims: bool) -> Array:
     """The result of a reduction over ``axis`` with the folded axes put back as length 1, so that it broadcasts."""
@@ -311,7 +321,7 @@ def _softmax(g: Array, out: Array, x: Array, axis: int) -> Any:
     average = np.sum(g * out, axis=axis, keepdims=True)
     return out * (g - average)
 
-# %% modules/06_autograd/autograd_dev.py #autograd-038
+# %% modules/06_autograd/autograd_dev.py #autograd-040
 def gelu_gate(out: Array, x: Array) -> Array:
     """What GELU multiplied ``x`` by: ``out / x``, and one half where x is 0."""
     return np.divide(out, x, out=np.full_like(out, 0.5), where=x != 0)
@@ -328,8 +338,16 @@ def _gelu(g: Array, out: Array, x: Array) -> Any:
 @np.errstate(under="ignore")
 def _gelu_tanh(g: Array, out: Array, x: Array) -> Any:
     gate = gelu_gate(out, x)
-    slope_of_u = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x))
-    return g * (gate + x * 2 * gate * (1 - gate) * slope_of_u)
+    slopes = x * x
+    slopes *= 3 * 0.044715
+    slopes += 1
+    slopes *= 2 * math.sqrt(2 / math.pi)  # 2 u′
+    slopes *= x
+    slopes *= 1 - gate
+    slopes += 1
+    slopes *= gate
+    slopes *= g
+    return slopes
 
 # %% modules/06_autograd/autograd_dev.py #autograd-losses
 @defvjp(LOG_SOFTMAX)
@@ -363,7 +381,7 @@ def _bce(g: Array, out: Array, p: Any, target: Any) -> Any:
 
     return lambda: g * (p - target) / np.maximum(p * (1 - p), 1e-12), to_target
 
-# %% modules/06_autograd/autograd_dev.py #autograd-044
+# %% modules/06_autograd/autograd_dev.py #autograd-046
 _numbers = itertools.count()
 
 
@@ -433,7 +451,7 @@ def record(op: Op, inputs: tuple[Any, ...], arrays: list[Any], attrs: dict[str, 
 
 set_recorder(record)
 
-# %% modules/06_autograd/autograd_dev.py #autograd-049
+# %% modules/06_autograd/autograd_dev.py #autograd-051
 def first_gradient(tensor: Tensor, gradient: Any = None) -> Array:
     """The array that ``tensor.backward(gradient)`` starts from, in memory of its own.
 
@@ -623,3 +641,11 @@ def gradcheck(
                 both = f"backward gives {by_backward[place]:.6g}, finite differences give {slope:.6g}"
                 raise AssertionError(f"gradcheck: input {position} at {list(place)}: {both}")
     return True
+
+# %% modules/06_autograd/autograd_dev.py #autograd-072
+def keep_freed_memory() -> None:
+    """Let the C library keep up to 64 MB of what arrays gave back, for the next ones. Other systems do not mind."""
+    np.empty(2**25 - 2**16, np.uint8)
+
+
+keep_freed_memory()

@@ -1,0 +1,111 @@
+"""One framework's side of a measurement, in a process of its own; ``speed.py`` starts two and lets them take turns.
+
+``peer.py FRAMEWORK THREADS [CLOCK]`` reads a line of JSON from stdin for each thing to do and answers with one.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from growth import GROWTH
+from workloads import WORKLOADS, Step
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+class Peer:
+    """What one framework is asked to do; each method answers a request of its name with plain data."""
+
+    def __init__(self, framework: str, clock: str) -> None:
+        self.framework = framework
+        self.clock = CLOCKS[clock]
+        self.step: Step = lambda: None
+        self.before = 0
+
+    def build(self, workload: str) -> dict[str, float]:
+        """Make a workload's step, and take the first one; returns the sum of the sizes of the numbers it gave."""
+        self.before = _memory("VmRSS")
+        _forget_peak()
+        self.step = getattr(WORKLOADS[workload], self.framework)()
+        return {"first": float(abs(self.step().detach()).sum())}
+
+    def turn(self, steps: int) -> dict[str, list[float]]:
+        """Take one step to warm up, then ``steps`` with the clock; the garbage collector waits."""
+        self.step()
+        gc.collect()
+        gc.disable()
+        seconds = [self.seconds_of(self.step) for _ in range(steps)]
+        gc.enable()
+        return {"seconds": seconds}
+
+    def peak(self) -> dict[str, int]:
+        """The most bytes that the process held since the workload was built, beyond what it had before."""
+        return {"bytes": _memory("VmHWM") - self.before}
+
+    def grow(self, figure: str, label: str, x: int) -> dict[str, float]:
+        """One point of a line of a figure: the median of five times, or the most bytes held meanwhile."""
+        growth = GROWTH[figure]
+        prepare = growth.lines[label].make(x)
+        if growth.unit == "bytes":
+            return {"y": _bytes_of(prepare())}
+        prepare()()
+        return {"y": median(self.seconds_of(prepare()) for _ in range(5))}
+
+    def seconds_of(self, work: Callable[[], Any]) -> float:
+        """How long it takes, by the clock that was chosen."""
+        begin = self.clock()
+        work()
+        return self.clock() - begin
+
+
+def _bytes_of(work: Callable[[], Any]) -> int:
+    """The most bytes that the process held at any time in ``work``, beyond what it held before."""
+    gc.collect()
+    _forget_peak()
+    before = _memory("VmRSS")
+    work()
+    return _memory("VmHWM") - before
+
+
+def _forget_peak() -> None:
+    """Let the system count the most memory held anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _memory(name: str) -> int:
+    """``VmRSS``, the bytes that this process holds, or ``VmHWM``, the most it held."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
+
+
+def _load_all(framework: Any) -> None:
+    """Take a small step, so that whatever a framework loads late counts to no workload."""
+    x = framework.ones(2, 2, requires_grad=True)
+    optimizer = framework.optim.Adam([x])
+    (x @ x).sum().backward()
+    optimizer.step()
+
+
+def main(framework: str, threads: str, clock: str = "wall") -> None:
+    """Answer requests until there are no more."""
+    module = importlib.import_module(framework)
+    if framework == "torch":
+        module.set_num_threads(int(threads))
+    _load_all(module)
+    peer = Peer(framework, clock)
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = getattr(peer, request.pop("do"))(**request)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

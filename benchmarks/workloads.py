@@ -1,0 +1,302 @@
+"""The workloads: what is timed, in both frameworks, one below the other.
+
+Each function makes everything that one step needs, and returns the step: a function without arguments that returns a
+tensor. Weights and data are drawn by NumPy from fixed seeds, so that both sides compute the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Step = Callable[[], Any]
+
+
+class Workload(NamedTuple):
+    """Something to time: what it is, and for each framework a function that makes its step.
+
+    ``goal`` is the ratio of our time to PyTorch's that we aim at.
+    """
+
+    title: str
+    goal: float
+    tinytorch: Callable[[], Step]
+    torch: Callable[[], Step]
+
+
+def weights(shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers for every parameter of a model, drawn name by name, so that both frameworks' models get the same."""
+    draw = np.random.default_rng(0)
+    drawn = {}
+    for name, shape in sorted(shapes.items()):
+        spread = 1 / np.sqrt(shape[-1])
+        middle = 1 if "norm" in name and name.endswith("weight") else 0
+        drawn[name] = draw.uniform(middle - spread, middle + spread, tuple(shape)).astype(np.float32)
+    return drawn
+
+
+def load_tinytorch(model: Any) -> Any:
+    """The model with the drawn weights."""
+    model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
+    return model
+
+
+def load_torch(model: Any) -> Any:
+    """The model with the drawn weights."""
+    import torch
+
+    drawn = weights({name: p.shape for name, p in model.named_parameters()})
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in drawn.items()})
+    return model
+
+
+# W1: a small network on flat pictures
+
+
+def digits() -> tuple[Any, Any]:
+    """64 pictures of 28 x 28, flat, and their classes."""
+    draw = np.random.default_rng(1)
+    return draw.random((64, 784), np.float32), draw.integers(0, 10, 64)
+
+
+def mlp_tinytorch() -> Step:
+    from tinytorch import Tensor, nn, optim
+
+    model = load_tinytorch(
+        nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+    )
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    pictures, classes = map(Tensor, digits())
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(pictures), classes)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def mlp_torch() -> Step:
+    import torch
+    from torch import nn
+
+    model = load_torch(nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    pictures, classes = map(torch.from_numpy, digits())
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(pictures), classes)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+# W2: a small convolutional network
+
+
+def photographs() -> tuple[Any, Any]:
+    """32 pictures of 3 x 32 x 32, and their classes."""
+    draw = np.random.default_rng(2)
+    return draw.random((32, 3, 32, 32), np.float32), draw.integers(0, 10, 32)
+
+
+def cnn_tinytorch() -> Step:
+    from tinytorch import Tensor, nn, optim
+
+    model = load_tinytorch(
+        nn.Sequential(
+            *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(2048, 10)),
+        )
+    )
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    pictures, classes = map(Tensor, photographs())
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(pictures), classes)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def cnn_torch() -> Step:
+    import torch
+    from torch import nn
+
+    model = load_torch(
+        nn.Sequential(
+            *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(2048, 10)),
+        )
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    pictures, classes = map(torch.from_numpy, photographs())
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(pictures), classes)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+# W3: a GPT as in nanoGPT's settings for a CPU
+
+
+def text() -> tuple[Any, Any]:
+    """16 pieces of 64 characters (of 65), and what follows each character."""
+    ids = np.random.default_rng(3).integers(0, 65, (16, 65))
+    return ids[:, :-1].copy(), ids[:, 1:].copy()
+
+
+def gpt_tinytorch() -> Step:
+    from tinytorch import Tensor, nn, optim
+
+    model = load_tinytorch(nn.Transformer(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=64))
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    ids, following = map(Tensor, text())
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(ids), following)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def gpt_torch() -> Step:
+    import torch
+    from torch_gpt import GPT
+
+    model = load_torch(GPT(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=64))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    ids, following = map(torch.from_numpy, text())
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), following.flatten())
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+# W4: a large embedding, looked up, and with its gradient
+
+
+def tokens() -> tuple[Any, Any]:
+    """32 sequences of 256 ids below 50,000, and a gradient for each number of their vectors."""
+    draw = np.random.default_rng(4)
+    return draw.integers(0, 50_000, (32, 256)), draw.random((32, 256, 512), np.float32)
+
+
+def lookup_tinytorch() -> Step:
+    from tinytorch import Tensor, nn
+
+    table = load_tinytorch(nn.Embedding(50_000, 512))
+    ids = Tensor(tokens()[0])
+    return lambda: table(ids)
+
+
+def lookup_torch() -> Step:
+    import torch
+
+    table = load_torch(torch.nn.Embedding(50_000, 512))
+    ids = torch.from_numpy(tokens()[0])
+    return lambda: table(ids)
+
+
+def lookup_gradient_tinytorch() -> Step:
+    from tinytorch import Tensor, nn
+
+    table = load_tinytorch(nn.Embedding(50_000, 512))
+    ids, gradient = map(Tensor, tokens())
+
+    def step() -> Any:
+        table.zero_grad()
+        table(ids).backward(gradient)
+        return table.weight.grad
+
+    return step
+
+
+def lookup_gradient_torch() -> Step:
+    import torch
+
+    table = load_torch(torch.nn.Embedding(50_000, 512))
+    ids, gradient = map(torch.from_numpy, tokens())
+
+    def step() -> Any:
+        table.zero_grad()
+        table(ids).backward(gradient)
+        return table.weight.grad
+
+    return step
+
+
+# W6: many small operations
+
+
+def small() -> tuple[Any, Any, Any]:
+    """Three tables of 4 x 4: a start, a factor and a term."""
+    draw = np.random.default_rng(6)
+    return tuple(draw.uniform(0.9, 1, (4, 4)).astype(np.float32) for _ in range(3))  # type: ignore[return-value]
+
+
+def chain_tinytorch(operations: int = 1000) -> Step:
+    from tinytorch import Tensor
+
+    start, factor, term = (Tensor(array, requires_grad=True) for array in small())
+
+    def step() -> Any:
+        start.grad = factor.grad = term.grad = None
+        x = start
+        for _ in range(operations // 2):
+            x = x * factor + term
+        x.sum().backward()
+        return start.grad + factor.grad + term.grad
+
+    return step
+
+
+def chain_torch(operations: int = 1000) -> Step:
+    import torch
+
+    start, factor, term = (torch.from_numpy(array).requires_grad_() for array in small())
+
+    def step() -> Any:
+        start.grad = factor.grad = term.grad = None
+        x = start
+        for _ in range(operations // 2):
+            x = x * factor + term
+        x.sum().backward()
+        return start.grad + factor.grad + term.grad
+
+    return step
+
+
+WORKLOADS = {
+    "W1": Workload("MLP 784-128-64-10, batch 64: a step", 1.0, mlp_tinytorch, mlp_torch),
+    "W2": Workload("CNN on 3x32x32, batch 32: a step", 1.4, cnn_tinytorch, cnn_torch),
+    "W3": Workload("GPT 4 x 128, 64 tokens, batch 16: a step", 1.2, gpt_tinytorch, gpt_torch),
+    "W4f": Workload("embedding 50,000 x 512: look up 8,192", 1.2, lookup_tinytorch, lookup_torch),
+    "W4fb": Workload("the same, with its gradient", 0.9, lookup_gradient_tinytorch, lookup_gradient_torch),
+    "W6": Workload("1,000 operations on 4x4, and back", 0.7, chain_tinytorch, chain_torch),
+}
