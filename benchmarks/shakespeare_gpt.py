@@ -1,18 +1,18 @@
-"""``python benchmarks/shakespeare_gpt.py``: the character GPT of milestone 05, trained here and in PyTorch side by side.
+"""``python benchmarks/shakespeare_gpt.py``: the character GPT of milestone 05, trained here and in PyTorch.
 
 Both begin with the same weights, see the same batches in the same order, and use the same recipe, that of nanoGPT on a
 laptop's processor: 4 blocks, 4 heads, 128 wide, context 64, batches of 12, 2,000 steps of AdamW (betas 0.9 and 0.99,
 weight decay 0.1 on matrices alone), gradients clipped to norm 1, 100 steps of warm-up to a rate of 1e-3, and a cosine
-down to 1e-4; float32, no dropout. Unlike nanoGPT's, layers have biases, as in GPT-2. The text is the shipped Shakespeare:
-its first nine tenths to learn from, the last one to be measured on.
+down to 1e-4; float32, no dropout. Unlike nanoGPT's, layers have biases, as in GPT-2. The text is the Shakespeare that
+comes with the course: its first nine tenths to learn from, the last one to be measured on.
 
-Each side is a process of its own with the same number of threads. They take turns: one trains for a while, and the other
-waits; so what else the machine does meanwhile falls on both. Loading, measuring and making batches are not timed.
+Each side is a process of its own with the same number of threads. They take turns: one trains for a while, and the
+other waits; so what else the machine does meanwhile falls on both. Loading, measuring and making batches are not timed.
 
-Compared are the validation loss, over the whole last tenth, and the seconds of training. Not compared are PyTorch's ways
-to be faster, ``torch.compile``, a fused optimizer or bfloat16; graphics cards; larger models, where both would spend their
-time in the same matrix products; memory. One seed says little about which side has the lower loss, and the two part
-after some hundred steps, since they round in other ways: what is claimed is that they end within 0.03.
+Compared are the validation loss, over the whole last tenth, and the seconds of training. Not compared are PyTorch's
+ways to be faster, ``torch.compile``, a fused optimizer or bfloat16; graphics cards; larger models, where both would
+spend their time in the same matrix products; memory. Both round in their own ways, so after some hundred steps they are
+two different runs: what is claimed is that they end within 0.03, and not which of them is the better.
 """
 
 from __future__ import annotations
