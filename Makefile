@@ -46,6 +46,8 @@ milestones: env
 	$(BIN)/tito milestone run 02
 	$(BIN)/tito milestone run 03
 	$(BIN)/tito milestone run 03 --data mnist
+	$(BIN)/tito milestone run 05
+	$(BIN)/tito milestone run 05 --task shakespeare
 
 export: env
 	$(BIN)/tito export

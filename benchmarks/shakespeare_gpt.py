@@ -4,10 +4,11 @@ Both begin with the same weights, see the same batches in the same order, and us
 laptop's processor: 4 blocks, 4 heads, 128 wide, context 64, batches of 12, 2,000 steps of AdamW (betas 0.9 and 0.99,
 weight decay 0.1 on matrices alone), gradients clipped to norm 1, 100 steps of warm-up to a rate of 1e-3, and a cosine
 down to 1e-4; float32, no dropout. Unlike nanoGPT's, layers have biases, as in GPT-2. The text is the Shakespeare that
-comes with the course: its first nine tenths to learn from, the last one to be measured on.
+comes with the course: its first nine tenths to learn from, the last one to be measured on. Here it is module 16's
+trainer that trains, and all is as in the milestone, so that its loss is the milestone's.
 
-Each side is a process of its own with the same number of threads. They take turns: one trains for a while, and the
-other waits; so what else the machine does meanwhile falls on both. Loading, measuring and making batches are not timed.
+Each side is a process of its own with the same number of threads. They take turns, 20 each: one trains, and the other
+waits; so what else the machine does meanwhile falls on both. Loading, measuring and making batches are not timed.
 
 Compared are the validation loss, over the whole last tenth, and the seconds of training. Not compared are PyTorch's
 ways to be faster, ``torch.compile``, a fused optimizer or bfloat16; graphics cards; larger models, where both would
@@ -23,7 +24,8 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,38 +38,37 @@ from rich.table import Table
 
 from tito.course import Course
 
-CONTEXT, BATCH, EVALUATED = 64, 12, 20
-RATE, LAST_RATE, WARM_UP, BETAS, DECAY, LARGEST_NORM = 1e-3, 1e-4, 100, (0.9, 0.99), 0.1, 1.0
-SIZES = {"embed_dim": 128, "num_heads": 4, "num_layers": 4, "hidden_dim": 512, "max_seq_length": CONTEXT}
-CLOSE = 0.03
+TURNS, CLOSE = 20, 0.03
+BATCH, CONTEXT, LAYERS, HEADS, WIDE = 12, 64, 4, 4, 128
+RATE, LAST_RATE, BETAS, DECAY, LARGEST_NORM = 1e-3, 1e-4, (0.9, 0.99), 0.1, 1.0
 
-Step = Callable[[np.ndarray], None]
-Loss = Callable[[np.ndarray], float]
+Step = Callable[[Any, Any], None]
+Loss = Callable[[Any, Any], float]
 
 
 @click.command()
-@click.option("--steps", default=2000, show_default=True, help="Steps of training.")
+@click.option("--steps", default=2000, show_default=True, help="Steps of training, a multiple of 20.")
 @click.option("--seed", default=0, show_default=True, help="Decides the first weights and the batches.")
 @click.option("--threads", default=1, show_default=True, help="Threads of each side.")
-@click.option("--turn", default=100, show_default=True, help="Steps that a side trains before the other's turn.")
-def main(steps: int, seed: int, threads: int, turn: int) -> None:
+def main(steps: int, seed: int, threads: int) -> None:
     """Train a character GPT here and in PyTorch; exit with 0 if their validation losses are close."""
-    turns = [min(turn, steps - done) for done in range(0, steps, turn)]
+    if steps < TURNS or steps % TURNS:
+        raise click.BadParameter(f"{steps} steps cannot be shared out to {TURNS} turns")
     os.environ |= {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     sides = {name: _begin(name, steps, seed, threads) for name in ("tinytorch", "pytorch")}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     console = Console(stderr=True)
-    for number, length in enumerate(track(turns, "Training", console=console, disable=not console.is_terminal)):
+    for number in track(range(TURNS), "Training", console=console, disable=not console.is_terminal):
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
-            sides[name].send(length)
+            sides[name].send("train")
             found[name].append(sides[name].recv())
     for name, side in sides.items():
-        side.send(None)
+        side.send("end")
         found[name].append(side.recv())
     difference = found["tinytorch"][-1]["loss"] - found["pytorch"][-1]["loss"]
     path = Course.locate(Path(__file__).parent).root / "build" / "shakespeare_gpt.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(_report(found, turns, seed, threads), indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(_report(found, steps, seed, threads), indent=2) + "\n", encoding="utf-8")
     _show(found, difference, f"{steps} steps, seed {seed}, {threads} threads each")
     click.echo(f"Wrote {path}")
     raise SystemExit(abs(difference) > CLOSE)
@@ -89,9 +90,9 @@ def _pace(turns: list[dict[str, Any]]) -> float:
     return float(np.median(paces[1:] or paces))
 
 
-def _report(found: dict[str, list[dict[str, Any]]], turns: list[int], seed: int, threads: int) -> dict[str, Any]:
+def _report(found: dict[str, list[dict[str, Any]]], steps: int, seed: int, threads: int) -> dict[str, Any]:
     return {
-        "steps": sum(turns),
+        "steps": steps,
         "seed": seed,
         "threads": threads,
         "difference": found["tinytorch"][-1]["loss"] - found["pytorch"][-1]["loss"],
@@ -113,7 +114,7 @@ def _report(found: dict[str, list[dict[str, Any]]], turns: list[int], seed: int,
 
 
 def _begin(name: str, steps: int, seed: int, threads: int) -> Connection:
-    """Start the process of a side; through what is returned it is told how many steps to take, and tells the loss."""
+    """Start the process of a side. Told to train, it takes its turn and tells the loss; told to end, the last one."""
     spawn = multiprocessing.get_context("spawn")
     ours, its = spawn.Pipe()
     spawn.Process(target=_side, args=(name, its, steps, seed, threads), daemon=True).start()
@@ -121,21 +122,26 @@ def _begin(name: str, steps: int, seed: int, threads: int) -> Connection:
 
 
 def _side(name: str, calls: Connection, steps: int, seed: int, threads: int) -> None:
-    train, held_out, vocab_size = _text()
-    weights = _first_weights(vocab_size, seed)
-    make = {"tinytorch": _tinytorch, "pytorch": _pytorch}[name]
-    step, loss, version = make(weights, vocab_size, steps, threads)
-    batches = _batches(train, seed)
-    few = np.concatenate([batch for _, batch in zip(range(EVALUATED), _batches(held_out, seed + 1), strict=False)])
-    while (length := calls.recv()) is not None:
-        windows = [next(batches) for _ in range(length)]
+    from tinytorch.core.tensor import manual_seed
+    from tinytorch.core.tinygpt import TinyGPT, TinyGPTConfig, training_windows, validation_windows
+
+    train, unseen, vocab_size = _text()
+    manual_seed(seed)
+    model = TinyGPT(TinyGPTConfig(vocab_size, CONTEXT, num_layers=LAYERS, num_heads=HEADS, embed_dim=WIDE))
+    step, loss, version = {"tinytorch": _tinytorch, "pytorch": _pytorch}[name](model, steps, threads)
+    batches = training_windows(train, CONTEXT, BATCH, batches=steps // TURNS, seed=seed)
+    some = validation_windows(unseen[: 10 * BATCH * CONTEXT + 1], CONTEXT)
+    turn = 0
+    while calls.recv() == "train":
+        batches.set_epoch(turn)
+        seen = list(batches)
         began = time.perf_counter()
-        for window in windows:
-            step(window)
+        for inputs, ids in seen:
+            step(inputs, ids)
         seconds = time.perf_counter() - began
-        calls.send({"steps": length, "seconds": seconds, "loss": _mean_loss(loss, few)})
-    starts = np.arange(0, len(held_out) - CONTEXT, CONTEXT)
-    calls.send({"loss": _mean_loss(loss, held_out[starts[:, None] + np.arange(CONTEXT + 1)]), "version": version})
+        calls.send({"steps": len(seen), "seconds": seconds, "loss": _mean(loss, some)})
+        turn += 1
+    calls.send({"loss": _mean(loss, validation_windows(unseen, CONTEXT)), "version": version})
 
 
 def _text() -> tuple[np.ndarray, np.ndarray, int]:
@@ -146,105 +152,81 @@ def _text() -> tuple[np.ndarray, np.ndarray, int]:
     plays = data.text("shakespeare")
     tokenizer = CharTokenizer().fit(plays)
     ids = np.array(tokenizer.encode(plays))
-    cut = len(ids) * 9 // 10
-    return ids[:cut], ids[cut:], tokenizer.vocab_size
+    train, unseen = np.split(ids, [len(ids) * 9 // 10])
+    return train, unseen, tokenizer.vocab_size
 
 
-def _batches(ids: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Windows (BATCH, CONTEXT + 1) from anywhere in ``ids``, without end."""
-    dice = np.random.default_rng(seed)
-    while True:
-        yield ids[dice.integers(len(ids) - CONTEXT, size=(BATCH, 1)) + np.arange(CONTEXT + 1)]
-
-
-def _first_weights(vocab_size: int, seed: int) -> dict[str, np.ndarray]:
-    from tinytorch.core.tensor import manual_seed
-    from tinytorch.core.transformers import Transformer
-
-    manual_seed(seed)
-    return Transformer(vocab_size, **SIZES, tie_weights=True).state_dict()
-
-
-def _mean_loss(loss: Loss, windows: np.ndarray) -> float:
-    """The mean loss over ``windows``, in pieces that fit into the memory."""
-    pieces = np.array_split(windows, math.ceil(len(windows) / 64))
-    return float(np.average([loss(piece) for piece in pieces], weights=[len(piece) for piece in pieces]))
+def _mean(loss: Loss, loader: Iterable[Any]) -> float:
+    """The mean loss over all windows of ``loader``."""
+    losses = [(loss(inputs, ids), len(ids)) for inputs, ids in loader]
+    return float(np.average(*np.transpose(losses)))
 
 
 # ---- here
 
 
-def _tinytorch(weights: dict[str, np.ndarray], vocab_size: int, steps: int, _: int) -> tuple[Step, Loss, str]:
+def _tinytorch(model: Any, steps: int, _: int) -> tuple[Step, Loss, str]:
     import tinytorch
-    from tinytorch.core.losses import cross_entropy
-    from tinytorch.core.optimizers import AdamW, CosineWarmupLR, clip_grad_norm
+    from tinytorch.core.tinygpt import LanguageModelTrainer
     from tinytorch.core.training import evaluating
-    from tinytorch.core.transformers import Transformer
 
-    model = Transformer(vocab_size, **SIZES, tie_weights=True)
-    model.load_state_dict(weights)
-    parameters = list(model.parameters())
-    optimizer = AdamW(_groups(parameters), lr=RATE, betas=BETAS)
-    scheduler = CosineWarmupLR(optimizer, WARM_UP, max(steps, WARM_UP + 1), LAST_RATE)
+    trainer = LanguageModelTrainer(
+        model, steps, lr=RATE, min_lr=LAST_RATE, warmup_steps=steps // 20, weight_decay=DECAY, betas=BETAS,
+        max_grad_norm=LARGEST_NORM,
+    )  # fmt: skip
 
-    def step(window: np.ndarray) -> None:
-        optimizer.zero_grad()
-        cross_entropy(model(window[:, :-1]), window[:, 1:]).backward()
-        clip_grad_norm(parameters, LARGEST_NORM)
-        optimizer.step()
-        scheduler.step()
+    def step(inputs: Any, ids: Any) -> None:
+        trainer.train_step([(inputs, ids)])
 
-    def loss(window: np.ndarray) -> float:
+    def loss(inputs: Any, ids: Any) -> float:
         with evaluating(model):
-            return cross_entropy(model(window[:, :-1]), window[:, 1:]).item()
+            return trainer.loss(model(inputs), ids).item()
 
     return step, loss, f"tinytorch {tinytorch.__version__}, numpy {np.__version__}"
-
-
-def _groups(parameters: list[Any]) -> list[dict[str, Any]]:
-    """Matrices are pulled towards 0; biases and the weights of norms are not."""
-    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-    others = [parameter for parameter in parameters if parameter.ndim < 2]
-    return [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
 
 
 # ---- in PyTorch
 
 
-def _pytorch(weights: dict[str, np.ndarray], vocab_size: int, steps: int, threads: int) -> tuple[Step, Loss, str]:
+def _pytorch(ours: Any, steps: int, threads: int) -> tuple[Step, Loss, str]:
     import torch
     from torch.nn.functional import cross_entropy
 
     torch.set_num_threads(threads)
-    model = _network(vocab_size)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    model = _network(ours.vocab_size)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in ours.state_dict().items()})
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(_groups(parameters), lr=RATE, betas=BETAS)
-    lowest, descent = LAST_RATE / RATE, max(steps, WARM_UP + 1) - WARM_UP
+    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+    others = [parameter for parameter in parameters if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_share_of_rate, steps=steps))
 
-    def share(done: int) -> float:
-        if done < WARM_UP:
-            return (done + 1) / (WARM_UP + 1)
-        return lowest + (1 - lowest) * (1 + math.cos(math.pi * min(1, (done - WARM_UP) / descent))) / 2
+    def loss_of(inputs: Any, ids: Any) -> torch.Tensor:
+        logits = model(torch.from_numpy(inputs.data))
+        return cross_entropy(logits.flatten(0, 1), torch.from_numpy(ids.data)[:, 1:].flatten())
 
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-
-    def loss_of(window: np.ndarray) -> torch.Tensor:
-        ids = torch.from_numpy(window)
-        return cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
-
-    def step(window: np.ndarray) -> None:
+    def step(inputs: Any, ids: Any) -> None:
         optimizer.zero_grad()
-        loss_of(window).backward()
+        loss_of(inputs, ids).backward()
         torch.nn.utils.clip_grad_norm_(parameters, LARGEST_NORM)
         optimizer.step()
         scheduler.step()
 
     @torch.no_grad()
-    def loss(window: np.ndarray) -> float:
-        return loss_of(window).item()
+    def loss(inputs: Any, ids: Any) -> float:
+        return loss_of(inputs, ids).item()
 
     return step, loss, f"torch {torch.__version__}"
+
+
+def _share_of_rate(done: int, steps: int) -> float:
+    """What the rate is multiplied by after so many steps: evenly up to 1, then down along a cosine."""
+    rising, lowest = steps // 20, LAST_RATE / RATE
+    if done < rising:
+        return (done + 1) / (rising + 1)
+    descended = min(1, (done - rising) / (steps - rising))
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * descended)) / 2
 
 
 def _network(vocab_size: int) -> Any:
@@ -253,25 +235,23 @@ def _network(vocab_size: int) -> Any:
     from torch import nn
     from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 
-    wide, heads, hidden = SIZES["embed_dim"], SIZES["num_heads"], SIZES["hidden_dim"]
-
     class Attention(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.in_proj_weight = nn.Parameter(torch.empty(3 * wide, wide))
-            self.in_proj_bias = nn.Parameter(torch.empty(3 * wide))
-            self.out_proj = nn.Linear(wide, wide)
+            self.in_proj_weight = nn.Parameter(torch.empty(3 * WIDE, WIDE))
+            self.in_proj_bias = nn.Parameter(torch.empty(3 * WIDE))
+            self.out_proj = nn.Linear(WIDE, WIDE)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             parts = linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-            q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)  # (B, H, T, D)
+            q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in parts)  # (B, H, T, D)
             found = scaled_dot_product_attention(q, k, v, is_causal=True)
             return self.out_proj(found.transpose(1, 2).flatten(-2))
 
     class FeedForward(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.linear1, self.linear2 = nn.Linear(wide, hidden), nn.Linear(hidden, wide)
+            self.linear1, self.linear2 = nn.Linear(WIDE, 4 * WIDE), nn.Linear(4 * WIDE, WIDE)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.linear2(gelu(self.linear1(x), approximate="tanh"))
@@ -279,7 +259,7 @@ def _network(vocab_size: int) -> Any:
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.norm1, self.norm2 = nn.LayerNorm(wide), nn.LayerNorm(wide)
+            self.norm1, self.norm2 = nn.LayerNorm(WIDE), nn.LayerNorm(WIDE)
             self.attention, self.feed_forward = Attention(), FeedForward()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -289,11 +269,11 @@ def _network(vocab_size: int) -> Any:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.token_embedding = nn.Embedding(vocab_size, wide)
-            self.position_embedding = nn.Embedding(CONTEXT, wide)
-            self.blocks = nn.ModuleList(Block() for _ in range(SIZES["num_layers"]))
-            self.norm = nn.LayerNorm(wide)
-            self.head = nn.Linear(wide, vocab_size, bias=False)
+            self.token_embedding = nn.Embedding(vocab_size, WIDE)
+            self.position_embedding = nn.Embedding(CONTEXT, WIDE)
+            self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+            self.norm = nn.LayerNorm(WIDE)
+            self.head = nn.Linear(WIDE, vocab_size, bias=False)
             self.head.weight = self.token_embedding.weight
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -92,7 +93,8 @@ def test_the_goals_are_met(item, tree: Path, run_tito: RunTito) -> None:
     assert done.stdout.startswith(f"{item.year}: {item.title}\n") and "missed" not in done.stdout
     assert done.stderr == ""  # a bar is for terminals
     folder = tree / "results" / item.slug
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*item.figures, "result.json"])
+    kept = {path.name for path in folder.iterdir() if path.suffix != ".npz"}  # but for checkpoints
+    assert kept == {*item.figures, "result.json"}
     for name in item.figures:
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
         assert f"results/{item.slug}/{name}" in done.stdout
@@ -184,6 +186,47 @@ def test_ctrl_c_ends_the_program(tree: Path) -> None:
     assert list((tree / "results/03_1986_mlp").iterdir()) == []
 
 
+def test_what_learns_shakespeare_can_be_stopped_resumed_and_talked_to(tree: Path, run_tito: RunTito) -> None:
+    plays = tree / "datasets/shakespeare/shakespeare.txt"
+    table = tree / "tito/data/datasets.toml"
+    table.write_text(table.read_text().replace(f"bytes = {plays.stat().st_size}", "bytes = 6000"))
+    plays.write_bytes(plays.read_bytes()[:6000])
+    run = ("milestone", "run", "05")
+    says = refused_after_the_title(run_tito(tree, *run, "--prompt", "HAMLET:", **ALONE))
+    assert "nothing has learned Shakespeare here yet" in says and "run 05 --task shakespeare" in says
+
+    run_shortly = (*run, "--task", "shakespeare", "--steps", "20")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tito", *run_shortly],
+        cwd=tree,
+        env=os.environ | ALONE | {"PYTHONPATH": str(tree)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any(line.startswith("step    4") for line in process.stdout)  # then step 3 is kept
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    resumed = run_tito(tree, *run_shortly, "--resume", **ALONE)
+    went_on = re.search(r"Going on after step (\d+), ", resumed.stdout)
+    assert went_on and 3 <= int(went_on[1]) < 20, resumed.stdout + resumed.stderr
+    assert [int(step) for step in re.findall(r"^step +(\d+)", resumed.stdout, re.M)] == list(
+        range(int(went_on[1]) + 1, 21)
+    )
+    assert resumed.returncode == 1 and "missed loss on unseen plays" in resumed.stdout
+    folder = tree / "results/05_2017_transformer"
+    assert len(json.loads((folder / "result.json").read_text())["measured"]["history"]["val_loss"]) == 20
+    kept = {path.name.removeprefix("shakespeare_") for path in folder.iterdir()}
+    assert kept == {"learning.png", "attention.png", "20_steps_seed_0.npz", "20_steps_seed_0.txt", "result.json"}
+
+    said = run_tito(tree, *run, "--prompt", "HAMLET: ", "--seed", "1", **ALONE)
+    assert said.returncode == 0, said.stderr
+    _, _, text = said.stdout.partition("\n")
+    assert text.startswith("HAMLET: ") and len(text) > 400
+    says = refused_after_the_title(run_tito(tree, *run, "--prompt", "caf\xe9", **ALONE))
+    assert "does not know '\xe9'" in says
+
+
 # ---- what is missing
 
 
@@ -202,7 +245,8 @@ def test_modules_that_are_not_complete(tree: Path, run_tito: RunTito, tmp_path: 
 
 def test_a_workspace_goes_by_the_record(tree: Path, run_tito: RunTito) -> None:
     course = as_workspace(tree, "setup", "tensor", "layers")
-    assert [item["state"] for item in listed(run_tito, tree).values()] == ["ready", "locked", "locked"]
+    first, *others = [item["state"] for item in listed(run_tito, tree).values()]
+    assert first == "ready" and set(others) == {"locked"}
     said = run_tito(tree).stdout
     assert said.endswith("Milestone: The perceptron (1957) runs on what you have built: tito milestone run 01\n")
     folder = tree / "results/01_1957_perceptron"
@@ -237,7 +281,7 @@ def test_data_that_is_not_here(tree: Path, run_tito: RunTito, tmp_path: Path) ->
 
 def refused_after_the_title(done: subprocess.CompletedProcess[str]) -> str:
     title, _, rest = done.stdout.partition("\n")
-    assert title == "1986: Back-propagation"
+    assert re.fullmatch(r"\d{4}: .+", title)
     done.stdout = rest
     return refused(done)
 
