@@ -158,8 +158,8 @@ def _text() -> tuple[np.ndarray, np.ndarray, int]:
 
 def _mean(loss: Loss, loader: Iterable[Any]) -> float:
     """The mean loss over all windows of ``loader``."""
-    losses = [(loss(inputs, ids), len(ids)) for inputs, ids in loader]
-    return float(np.average(*np.transpose(losses)))
+    losses, sizes = zip(*[(loss(inputs, ids), len(ids)) for inputs, ids in loader], strict=True)
+    return float(np.average(losses, weights=sizes))
 
 
 # ---- here

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from pathlib import Path
 from string import ascii_lowercase
 
 from tito.errors import TitoError
@@ -129,7 +130,8 @@ def reverse() -> None:
     written = np.array(generate(model, asked[:, : LENGTH + 1], LENGTH, sampling=likeliest))
     right = (written[:, -LENGTH:] == answers).all(axis=1).mean()
     shown = generate(model, letters.encode("transformers|"), LENGTH, sampling=likeliest)[0].tolist()
-    print(f"\n{letters.decode(shown)}\nOf {len(answers):,} words that it had not seen, {right:.2%} are reversed exactly.")
+    print(f"\n{letters.decode(shown)}")
+    print(f"Of {len(answers):,} words that it had not seen, {right:.2%} are reversed exactly.")
 
     figure, (losses, shares) = plt.subplots(1, 2, figsize=(9.6, 3.8))
     steps = np.arange(1, POINTS + 1) * every
@@ -178,9 +180,11 @@ def shakespeare() -> None:
             raise TitoError(told, place=str(checkpoint), next_step="leave out --resume")
         trainer.resume(checkpoint)
         print(f"Going on after step {trainer.step}, {report.seconds:,.0f} s into training.")
-    elif checkpoint.exists():
-        checkpoint.replace(checkpoint.with_suffix(".npz.bak"))
-        samples.replace(samples.with_suffix(".txt.bak"))
+    else:
+        for old in filter(Path.exists, (checkpoint, samples)):
+            old.replace(f"{old}.bak")
+    size = sum(parameter.size for parameter in model.parameters())
+    print(f"{size:,} parameters. Every {every} steps are kept: after a stop, add --resume.\n")
     batches = training_windows(train, CONTEXT, BATCH, batches=every, seed=settings.seed)
     history = trainer.fit(batches, POINTS, validation=validation_windows(unseen[: 10 * BATCH * CONTEXT + 1], CONTEXT))
     loss = trainer.evaluate(validation_windows(unseen, CONTEXT))["loss"]
@@ -227,8 +231,8 @@ def go_on(prompt: str) -> None:
     if found is None:
         told, command = "nothing has learned Shakespeare here yet", "tito milestone run 05 --task shakespeare"
         raise TitoError(told, place=str(run.folder), next_step=f"{command}, which takes some minutes")
-    writer = TextGenerator(TinyGPT.load(found), characters)
     try:
+        writer = TextGenerator(TinyGPT.load(found), characters)
         pieces = writer.stream(prompt, 500, sampling=Sampling(temperature=0.8, seed=settings.seed))
     except ValueError as error:
         raise TitoError(str(error)) from None
