@@ -233,12 +233,12 @@ def go_on(prompt: str) -> None:
         raise TitoError(told, place=str(run.folder), next_step=f"{command}, which takes some minutes")
     try:
         writer = TextGenerator(TinyGPT.load(found), characters)
-        pieces = writer.stream(prompt, 500, sampling=Sampling(temperature=0.8, seed=settings.seed))
+        fragments = writer.stream(prompt, 500, sampling=Sampling(temperature=0.8, seed=settings.seed))
     except ValueError as error:
         raise TitoError(str(error)) from None
     print(prompt, end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
+    for fragment in fragments:
+        print(fragment, end="", flush=True)
     print()
 
 

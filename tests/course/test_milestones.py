@@ -207,7 +207,7 @@ def test_what_learns_shakespeare_can_be_stopped_resumed_and_talked_to(tree: Path
     assert any(line.startswith("step    4") for line in process.stdout)  # then step 3 is kept
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
-    resumed = run_tito(tree, *run_shortly, "--resume", **ALONE)
+    resumed = run_tito(tree, *run_shortly, "--resume", timeout=300, **ALONE)
     went_on = re.search(r"Going on after step (\d+), ", resumed.stdout)
     assert went_on and 3 <= int(went_on[1]) < 20, resumed.stdout + resumed.stderr
     assert [int(step) for step in re.findall(r"^step +(\d+)", resumed.stdout, re.M)] == list(
