@@ -17,7 +17,6 @@ PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: course test parity lint audit verdicts grading bench milestones cifar10 env export clean
 
-
 course: env
 	$(BIN)/python -m tito.grading.demo
 
@@ -54,6 +53,8 @@ milestones: env
 	$(BIN)/tito milestone run 03 --data mnist
 	$(BIN)/tito milestone run 04
 	$(BIN)/tito milestone run 04 --data mnist
+	$(BIN)/tito milestone run 05
+	$(BIN)/tito milestone run 05 --task shakespeare
 
 cifar10: env
 	$(BIN)/tito data get cifar10

@@ -186,6 +186,21 @@ def test_ctrl_c_ends_the_program(tree: Path) -> None:
     assert list((tree / "results/03_1986_mlp").iterdir()) == []
 
 
+def stop_at(tree: Path, run: tuple[str, ...], line: str) -> None:
+    """Run a milestone, and press Ctrl-C when it shows a line that begins so."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tito", *run],
+        cwd=tree,
+        env=os.environ | ALONE | {"PYTHONPATH": str(tree)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any(shown.startswith(line) for shown in process.stdout)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+
 def test_a_stopped_run_goes_on_where_it_was(tree: Path, run_tito: RunTito) -> None:
     run = ("milestone", "run", "04", "--epochs", "4")
     folder = tree / "results/04_1998_cnn"
@@ -200,22 +215,43 @@ def test_a_stopped_run_goes_on_where_it_was(tree: Path, run_tito: RunTito) -> No
     whole = measured()
     (checkpoint,) = folder.glob("*.npz")
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tito", *run],
-        cwd=tree,
-        env=os.environ | ALONE | {"PYTHONPATH": str(tree)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert any(line.startswith("epoch 2/4") for line in process.stdout)  # then the one before is kept
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    stop_at(tree, run, "epoch 2/4")  # then the one before is kept
     assert checkpoint.with_suffix(".npz.bak").is_file(), "a new run does not overwrite an older one"
     resumed = run_tito(tree, *run, "--resume", **ALONE)
     assert re.search(r"Going on after epoch [12], ", resumed.stdout), resumed.stdout + resumed.stderr
     again = measured()
     assert (again["history"], again["confusion"]) == (whole["history"], whole["confusion"])
+
+
+def test_what_learns_shakespeare_can_be_stopped_resumed_and_talked_to(tree: Path, run_tito: RunTito) -> None:
+    plays = tree / "datasets/shakespeare/shakespeare.txt"
+    table = tree / "tito/data/datasets.toml"
+    table.write_text(table.read_text().replace(f"bytes = {plays.stat().st_size}", "bytes = 6000"))
+    plays.write_bytes(plays.read_bytes()[:6000])
+    run = ("milestone", "run", "05")
+    says = refused_after_the_title(run_tito(tree, *run, "--prompt", "HAMLET:", **ALONE))
+    assert "nothing has learned Shakespeare here yet" in says and "run 05 --task shakespeare" in says
+
+    run_shortly = (*run, "--task", "shakespeare", "--steps", "20")
+    stop_at(tree, run_shortly, "step    4")  # then step 3 is kept
+    resumed = run_tito(tree, *run_shortly, "--resume", timeout=300, **ALONE)
+    went_on = re.search(r"Going on after step (\d+), ", resumed.stdout)
+    assert went_on and 3 <= int(went_on[1]) < 20, resumed.stdout + resumed.stderr
+    assert [int(step) for step in re.findall(r"^step +(\d+)", resumed.stdout, re.M)] == list(
+        range(int(went_on[1]) + 1, 21)
+    )
+    assert resumed.returncode == 1 and "missed loss on unseen plays" in resumed.stdout
+    folder = tree / "results/05_2017_transformer"
+    assert len(json.loads((folder / "result.json").read_text())["measured"]["history"]["val_loss"]) == 20
+    kept = {path.name.removeprefix("shakespeare_") for path in folder.iterdir()}
+    assert kept == {"learning.png", "attention.png", "20_steps_seed_0.npz", "20_steps_seed_0.txt", "result.json"}
+
+    said = run_tito(tree, *run, "--prompt", "HAMLET: ", "--seed", "1", **ALONE)
+    assert said.returncode == 0, said.stderr
+    _, _, text = said.stdout.partition("\n")
+    assert text.startswith("HAMLET: ") and len(text) > 400
+    says = refused_after_the_title(run_tito(tree, *run, "--prompt", "caf\xe9", **ALONE))
+    assert "does not know '\xe9'" in says
 
 
 # ---- what is missing
