@@ -88,6 +88,7 @@ for step in range(300):
     loss.backward()
     optimizer.step()
 
+# %%
 prompt = tokenizer.encode("ROMEO:\n")
 with evaluating(writer):
     greedy = writer.generate(prompt, 300).data
@@ -894,14 +895,14 @@ class KVCache:
         head_dim: int,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        sizes = {
-            "num_layers": num_layers,
-            "batch_size": batch_size,
-            "num_heads": num_heads,
-            "max_seq_length": max_seq_length,
-            "head_dim": head_dim,
-        }
-        shape = tuple(whole_size("KVCache", name, size) for name, size in sizes.items())
+        sizes = (
+            ("num_layers", num_layers),
+            ("batch_size", batch_size),
+            ("num_heads", num_heads),
+            ("max_seq_length", max_seq_length),
+            ("head_dim", head_dim),
+        )
+        shape = tuple(whole_size("KVCache", name, size) for name, size in sizes)
         self.max_seq_length = max_seq_length
         self.length = 0
         self.padding: Array = np.zeros(batch_size, np.int64)
@@ -1006,15 +1007,15 @@ def test_cache():
     views = shares_memory_with_cache(cache, 1, *(part[1, :, :, :2] for part in numbers))
     assert views is True, "append should return views of the arrays, not copies"
     ### BEGIN HIDDEN TESTS
-    layers, texts, heads, depth = (int(n) for n in np.random.default_rng().integers(1, 5, size=4))
-    store = KVCache(layers, texts, heads, 6, depth, np.float64)
-    fresh = np.random.default_rng().normal(size=(2, layers, texts, heads, 6, depth))
-    for layer in range(layers):
-        store.append(layer, *fresh[:, layer, :, :, :4])
-    for layer in range(layers):
-        longer = store.append(layer, *fresh[:, layer, :, :, 4:])
-        close(longer[0], fresh[0, layer])
-        close(longer[1], fresh[1, layer])
+    count, texts, heads, depth = (int(n) for n in np.random.default_rng().integers(1, 5, size=4))
+    store = KVCache(count, texts, heads, 6, depth, np.float64)
+    fresh = np.random.default_rng().normal(size=(2, count, texts, heads, 6, depth))
+    for number in range(count):
+        store.append(number, *fresh[:, number, :, :, :4])
+    for number in range(count):
+        longer = store.append(number, *fresh[:, number, :, :, 4:])
+        close(longer[0], fresh[0, number])
+        close(longer[1], fresh[1, number])
     close(store.nbytes, fresh.nbytes)
     ### END HIDDEN TESTS
 
@@ -1625,6 +1626,10 @@ def fresh_logits(model: Transformer, texts: Sequence[Sequence[int]], pad_id: int
     2. The model's features (B, T, E). In each row, the vector of the last column that is no padding: (B, E).
     3. The head's logits, as an array.
 
+    EXAMPLE:
+    >>> fresh_logits(Transformer(65, 8, 2, 1, 32, 16), [[5, 3], [9]], pad_id=0).shape
+    (2, 65)
+
     HINT: `tensor[np.arange(B), columns]` picks one vector of each row.
     """
     parts = visible_parts(texts, model.max_seq_length)
@@ -1648,6 +1653,11 @@ def kept_logits(model: Transformer, texts: Sequence[Sequence[int]], cache: KVCac
     2. If that is one less than the visible part, for every text: run the last tokens, as a table (B, 1).
     3. Else pad the visible parts on the left, clear the cache with this padding, and run them all.
     4. `cached_features`, of which the last column goes through the head.
+
+    EXAMPLE:
+    >>> model = Transformer(65, 8, 2, 1, 32, 16)
+    >>> kept_logits(model, [[5, 3], [9]], KVCache.for_model(model, 2), pad_id=0).shape
+    (2, 65)
 
     HINT: Only the last column through the head: logits for V tokens are needed once. `plain(model.head, ...)`.
     """
@@ -1731,6 +1741,11 @@ def steps(
     2. In it: logits, from the cache if there is one; the tokens that `sampling` chooses, given the texts so far.
     3. Append each text's token to it, as an int, and `yield` the tokens.
 
+    EXAMPLE:
+    >>> texts = [[1, 2]]
+    >>> for tokens in steps(Transformer(65, 8, 2, 1, 32, 16), texts, 3, Sampling(), True, 0): print(len(texts[0]), end=" ")
+    3 4 5
+
     HINT: `chosen.tolist()` makes Python's ints.
     """
     ### BEGIN SOLUTION
@@ -1745,10 +1760,14 @@ def steps(
     ### END SOLUTION
 
 
-def cut_at(text: list[int], begin: int, stops: Sequence[int]) -> list[int]:
-    """``text`` up to the first of ``stops`` at or after the place ``begin``, that one included; all if there is none.
+def cut_at(written: list[int], begin: int, stops: Sequence[int]) -> list[int]:
+    """``written`` up to the first of ``stops`` at or after the place ``begin``, that one included; all if there is none.
 
     TODO: Look for the first stop, cut behind it.
+
+    APPROACH:
+    1. Go over the places from `begin` on. At the first that holds a stop, return what is there up to it.
+    2. If there was none, return all.
 
     EXAMPLE:
     >>> cut_at([5, 1, 2, 5, 3], begin=1, stops=[5, 3])
@@ -1757,10 +1776,10 @@ def cut_at(text: list[int], begin: int, stops: Sequence[int]) -> list[int]:
     HINT: What stands before `begin` is the prompt; a stop token in there stops nothing.
     """
     ### BEGIN SOLUTION
-    for place in range(begin, len(text)):
-        if text[place] in stops:
-            return text[: place + 1]
-    return text
+    for place in range(begin, len(written)):
+        if written[place] in stops:
+            return written[: place + 1]
+    return written
     ### END SOLUTION
 
 # %% nbgrader={"grade": false, "grade_id": "generation-walk", "locked": true, "schema_version": 3, "solution": false, "task": false}
