@@ -646,7 +646,7 @@ for shift, label in ((1, "the next token"), (0, "the same token: no shift"), (2,
 axes.set_ylim(0, None)
 axes.set_xlabel("step")
 axes.set_ylabel("loss")
-axes.legend(fontsize=8)
+axes.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.33))
 plt.tight_layout()
 plt.show()
 
@@ -1728,6 +1728,7 @@ for label, level in levels.items():
     axes.axhline(level, color="grey", linestyle="--", linewidth=1)
     axes.text(STEPS, level + 0.03, f"{label}: perplexity {math.exp(level):.0f}", ha="right", fontsize=8)
 axes.set_xlim(0, STEPS + 10)
+axes.set_ylim(2.2, 4.5)
 axes.set_xlabel("step")
 axes.set_ylabel("loss")
 axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.02, 0.68))
@@ -1740,7 +1741,7 @@ for piece in writer.stream("KING LEAR:\n", 300, sampling=Sampling(temperature=0.
     print(piece, end="", flush=True)
 
 # %% [markdown]
-# From a perplexity of 67 to 10.0 on plays that it has never seen. The model passes the line of the pairs (11.7), so it
+# From a perplexity of 67 to 10.0 on text that it has never seen. The model passes the line of the pairs (11.7), so it
 # uses more than the last character. Look at the samples: at first any sign of the keyboard (a � is the token
 # "unknown"); after 100 steps letters and spaces in their right shares; after 400, capitals and a colon where a speaker
 # is named, and words that could be English. The model would fit on a floppy disk, three times.
@@ -1753,8 +1754,8 @@ for piece in writer.stream("KING LEAR:\n", 300, sampling=Sampling(temperature=0.
 #
 # ## 7. Where it came from
 #
-# Now the prediction from the beginning. Python can tell which lines run (`sys.settrace`). We let a TinyGPT be made,
-# trained for two steps, evaluated and write ten characters, and note every line of `tinytorch`, and of this notebook,
+# Now the prediction from the beginning. Python can tell which lines run (`sys.settrace`). We have a TinyGPT made,
+# trained for two steps and evaluated, let it write ten characters, and note every line of `tinytorch`, and of this notebook,
 # that runs inside a function. The head of each file of the package names its module: 1 to 8 are Part I, 9 and 10
 # vision.
 
@@ -1827,7 +1828,7 @@ for label, counts in (("training", training), ("training and writing", all_lines
           f"without this module's {old / (total - counts[16]):.0%}")
 
 # %% [markdown]
-# Of the lines that run in training, 68 % are from Parts I and II, three quarters if this module is not counted: two
+# Of the lines that run in training, 69 % are from Parts I and II, three quarters if this module is not counted: two
 # thirds of a language model were ready before the first word about language. The same `Linear`, `Module`, `AdamW`,
 # `Trainer` and `DataLoader` that read digits now read Shakespeare. With writing it is 57 %, since choosing tokens and
 # keeping keys and values is of no use to pictures.
