@@ -27,11 +27,11 @@
 #
 # 1. **Which token?** A model gives probabilities, not a text. Always taking the likeliest token is one way to choose,
 #    and a bad one. Five small functions on plain arrays make the ways that are in use.
-# 2. **At which price?** In a causal model, what was computed for earlier tokens never changes. Whoever keeps it pays for
-#    one token instead of for the whole text.
+# 2. **At which price?** In a causal model, what was computed for earlier tokens never changes. Whoever keeps it pays
+#    for one token instead of for the whole text.
 #
-# By the end you will have `Sampling`, `KVCache`, and `generate` and `stream`, which write from any of your transformers,
-# for several texts at once, as long as you like.
+# By the end you will have `Sampling`, `KVCache`, and `generate` and `stream`, which write from any of your
+# transformers, for several texts at once, as long as you like.
 #
 # Plan for about six hours. The first test is ten minutes away.
 
@@ -88,6 +88,7 @@ for step in range(300):
     loss.backward()
     optimizer.step()
 
+# %%
 prompt = tokenizer.encode("ROMEO:\n")
 with evaluating(writer):
     greedy = writer.generate(prompt, 300).data
@@ -124,17 +125,17 @@ plt.show()
 
 # %% [markdown]
 # The mean probability of a character is 0.36 in the greedy text, and 0.18 in Shakespeare's, whose least expected
-# character got 0.004. The numbers are those of this model and these 64 characters; the picture is that of
-# Holtzman et al., who looked at GPT-2. People do not write what is likeliest. Who reads wants to be told something, and
-# what everyone could have guessed tells nothing. A good text is not at the top of the distribution: it is *drawn* from it.
+# character got 0.004. The numbers are those of this model and these 64 characters; the picture is that of Holtzman et
+# al., who looked at GPT-2. People do not write what is likeliest. Who reads wants to be told something, and what
+# everyone could have guessed tells nothing. A good text is not at the top of the distribution: it is *drawn* from it.
 #
 # ## 2. Draw one
 #
-# Each token gets its probability, softmax(logits). Two questions: how sharp shall the distribution be, and how is a token
-# drawn from it?
+# Each token gets its probability, softmax(logits). Two questions: how sharp shall the distribution be, and how is a
+# token drawn from it?
 #
-# **Sharp**: divide the logits by a *temperature* first. At 0.5 the differences between logits are twice as large, so the
-# likely tokens become likelier; at 2 they are half as large, and everything becomes possible.
+# **Sharp**: divide the logits by a *temperature* first. At 0.5 the differences between logits are twice as large, so
+# the likely tokens become likelier; at 2 they are half as large, and everything becomes possible.
 #
 # **Draw**: lay the probabilities side by side on a line, throw a point on it, and see in whose part it lies.
 #
@@ -147,8 +148,8 @@ plt.show()
 #
 # The line need not have the length 1: throw the point on a line of any length, and no division is needed.
 #
-# Module 14 had another way: a random number of Gumbel's distribution for *each* logit, and the largest sum wins. Predict:
-# for GPT-2's 50,257 tokens, how much time does one random number save against 50,257?
+# Module 14 had another way: a random number of Gumbel's distribution for *each* logit, and the largest sum wins.
+# Predict: for GPT-2's 50,257 tokens, how much time does one random number save against 50,257?
 #
 # ### Exercise: `scale_temperature` and `sample`
 
@@ -292,8 +293,8 @@ print(f"Gumbel noise {by_gumbel.median_s * 1e6:.0f} µs, one point on a line {by
       f"{by_gumbel.median_s / by_line.median_s:.1f} times as fast")
 
 # %% [markdown]
-# Measured here, on one thread: 3 times as fast. Not 50,257 times, since both must still turn every logit into an exponential or a
-# logarithm and look at each of them.
+# Measured here, on one thread: 3 times as fast. Not 50,257 times, since both must still turn every logit into an
+# exponential or a logarithm and look at each of them.
 #
 # How the temperature sounds:
 
@@ -308,9 +309,10 @@ for temperature in (0.3, 0.8, 1.5):
     print(f"{temperature}: {tokenizer.decode(text[len(prompt):])!r}")
 
 # %% [markdown]
-# At 0.3 it repeats itself, at 1.5 it does not spell any more. The reason for the latter is the *tail*: each of the sixty
-# unlikely characters has a small probability, but there are sixty of them, and in a text of 80 characters one is drawn every
-# other word. Then the model has to go on from there.
+# At 0.3 it repeats itself, at 1.5 it does not spell any more. The reason for the latter is the *tail*: each of the
+# nearly sixty unlikely characters has a small probability, but there are many of them. Outside the ten likeliest lies
+# 11 % at a temperature of 0.8, and 32 % at 1.5 (means over 1,280 places of the play). One of them is drawn, and the
+# model has to go on from there.
 #
 # ## 3. Only the best k
 #
@@ -385,9 +387,9 @@ test_top_k()
 # %% [markdown]
 # ## 4. Only what is likely together
 #
-# How large should k be? After "q" there is one sensible character, and at the beginning of a line there are twenty. A fixed k
-# is too large for the one and too small for the other. Holtzman et al. keep a fixed *probability* instead: the likeliest
-# tokens until they have p together, say 0.9. They call it the nucleus.
+# How large should k be? After "q" there is one sensible character, and at the beginning of a line there are twenty. A
+# fixed k is too large for the one and too small for the other. Holtzman et al. keep a fixed *probability* instead: the
+# likeliest tokens until they have p together, say 0.9. They call it the nucleus.
 #
 # ```
 #   probabilities, ranked     0.6   0.2   0.1   0.06  0.04          p = 0.75
@@ -395,8 +397,8 @@ test_top_k()
 #   less than p?              keep  keep  -     -     -
 # ```
 #
-# "What comes before" is the safe way to ask: the likeliest token has 0 before it, so it stays for any p. Who compares the
-# running sum itself with p excludes the very token that reaches it, and for p = 0.5 here all of them.
+# "What comes before" is the safe way to ask: the likeliest token has 0 before it, so it stays for any p. Who compares
+# the running sum itself with p excludes the very token that reaches it, and for p = 0.5 here all of them.
 #
 # ### Exercise: `keep_top_p`
 
@@ -485,8 +487,8 @@ def test_top_p():
 test_top_p()
 
 # %% [markdown]
-# Two places in a text: after "the q", and at the beginning of a line. Predict how many of the 67 tokens each of the four
-# rules keeps at each place.
+# Two places in a text: after "the q", and at the beginning of a line. Predict how many of the 67 tokens each of the
+# four rules keeps at each place.
 
 # %%
 RULES = {
@@ -513,8 +515,8 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# After "the q", p = 0.9 keeps 5 characters, and k = 8 keeps three more that nobody needs. At the beginning of a line top-p
-# keeps 17, and k = 8 forbids half of the letters with which a line can begin. The temperature keeps all, in both.
+# After "the q", p = 0.9 keeps 5 characters, and k = 8 keeps three more that nobody needs. At the beginning of a line
+# top-p keeps 17, and k = 8 forbids nine of those. The temperature keeps all, in both.
 #
 # ## 5. Not again
 #
@@ -522,8 +524,8 @@ plt.show()
 # divides their logits by a penalty such as 1.2.
 #
 # There is a trap. Dividing a *negative* logit by 1.2 makes it larger, and the token likelier. So negative ones are
-# multiplied. Another trap is for those who go over the text token by token: a token that occurs three times is penalised three
-# times. The rule says once.
+# multiplied. Another trap is for those who go over the text token by token: a token that occurs three times is
+# penalised three times. The rule says once.
 #
 # ### Exercise: `penalize_repetition`
 
@@ -617,18 +619,18 @@ for logits in ([[2.0, 1.0]], [[12.0, 11.0]]):
     print(f"logits {logits[0]}: probability of the first {before[0, 0]:.2f}, with the penalty {after[0, 0]:.2f}")
 
 # %% [markdown]
-# The same distribution, 0.73 and 0.27; after the penalty 0.66 in one case and 0.27 in the other. A model may add any number to
-# its logits without being another model, and yet the penalty means something else. The rule is in use everywhere all
-# the same. Now you know why 1.2 is strong for one model and weak for the next, and why it stands first: it is for the logits
-# as the model gives them.
+# The same distribution, 0.73 and 0.27; after the penalty 0.66 in one case and 0.27 in the other. A model may add any
+# number to its logits without being another model, and yet the penalty means something else. The rule is in use
+# everywhere all the same. Now you know why 1.2 is strong for one model and weak for the next, and why it stands first:
+# it is for the logits as the model gives them.
 #
 # ## 6. All rules in one
 #
-# The rules in the order in which they are usually applied: penalty, temperature, top-k, top-p. A frozen dataclass holds what
-# was chosen. It refuses nonsense when it is made, not at the first token.
+# The rules in the order in which they are usually applied: penalty, temperature, top-k, top-p. A frozen dataclass holds
+# what was chosen. It refuses nonsense when it is made, not at the first token.
 #
-# One detail is about size. Somebody will ask for temperature 10⁻³²⁰, and 5 divided by that is infinity. If the largest logit
-# is 0, only the others become infinite, and minus infinity is what they should be.
+# One detail is about size. Somebody will ask for temperature 10⁻³²⁰, and 5 divided by that is infinity. If the largest
+# logit is 0, only the others become infinite, and minus infinity is what they should be.
 #
 # ### Exercise: `Sampling`
 
@@ -765,9 +767,9 @@ test_sampling()
 # Now the second problem. To write the next token, module 14 runs the model over the whole text. Then the text is one
 # token longer, and everything is computed again.
 #
-# But look at the mask. Token 5 attends to tokens 0 to 5, in every layer. Whatever comes later, its vectors stay what they are.
-# What do *later* tokens need of it? Only what they attend to: its key and its value, in each layer. So keep these, and run
-# the model on the new token alone.
+# But look at the mask. Token 5 attends to tokens 0 to 5, in every layer. Whatever comes later, its vectors stay what
+# they are. What do *later* tokens need of it? Only what they attend to: its key and its value, in each layer. So keep
+# these, and run the model on the new token alone.
 #
 # How much is saved? Count before you build: 200 tokens after a prompt of one. Predict the ratio.
 #
@@ -828,9 +830,10 @@ for name, without, kept in zip(("vectors", "pairs"), *(generation_work(1, 200, u
 #
 # ## 8. What to keep
 #
-# The naive cache is a list that grows: `np.concatenate([keys, new])` for each token. It copies everything that is there to make
-# room for one row, so T tokens copy T²/2 rows, and the old enemy is back. We know the largest length beforehand:
-# make the arrays once, and write each row into its place. What attention gets is a *view* of the part that is filled.
+# The naive cache is a list that grows: `np.concatenate([keys, new])` for each token. It copies everything that is there
+# to make room for one row, so T tokens copy T²/2 rows, and the old enemy is back. We know the largest length
+# beforehand: make the arrays once, and write each row into its place. What attention gets is a *view* of the part that
+# is filled.
 #
 # ```
 #   keys[layer]  (B, H, max_seq_length, D)
@@ -894,14 +897,14 @@ class KVCache:
         head_dim: int,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        sizes = {
-            "num_layers": num_layers,
-            "batch_size": batch_size,
-            "num_heads": num_heads,
-            "max_seq_length": max_seq_length,
-            "head_dim": head_dim,
-        }
-        shape = tuple(whole_size("KVCache", name, size) for name, size in sizes.items())
+        sizes = (
+            ("num_layers", num_layers),
+            ("batch_size", batch_size),
+            ("num_heads", num_heads),
+            ("max_seq_length", max_seq_length),
+            ("head_dim", head_dim),
+        )
+        shape = tuple(whole_size("KVCache", name, size) for name, size in sizes)
         self.max_seq_length = max_seq_length
         self.length = 0
         self.padding: Array = np.zeros(batch_size, np.int64)
@@ -1006,15 +1009,15 @@ def test_cache():
     views = shares_memory_with_cache(cache, 1, *(part[1, :, :, :2] for part in numbers))
     assert views is True, "append should return views of the arrays, not copies"
     ### BEGIN HIDDEN TESTS
-    layers, texts, heads, depth = (int(n) for n in np.random.default_rng().integers(1, 5, size=4))
-    store = KVCache(layers, texts, heads, 6, depth, np.float64)
-    fresh = np.random.default_rng().normal(size=(2, layers, texts, heads, 6, depth))
-    for layer in range(layers):
-        store.append(layer, *fresh[:, layer, :, :, :4])
-    for layer in range(layers):
-        longer = store.append(layer, *fresh[:, layer, :, :, 4:])
-        close(longer[0], fresh[0, layer])
-        close(longer[1], fresh[1, layer])
+    count, texts, heads, depth = (int(n) for n in np.random.default_rng().integers(1, 5, size=4))
+    store = KVCache(count, texts, heads, 6, depth, np.float64)
+    fresh = np.random.default_rng().normal(size=(2, count, texts, heads, 6, depth))
+    for number in range(count):
+        store.append(number, *fresh[:, number, :, :, :4])
+    for number in range(count):
+        longer = store.append(number, *fresh[:, number, :, :, 4:])
+        close(longer[0], fresh[0, number])
+        close(longer[1], fresh[1, number])
     close(store.nbytes, fresh.nbytes)
     ### END HIDDEN TESTS
 
@@ -1022,8 +1025,8 @@ def test_cache():
 test_cache()
 
 # %% [markdown]
-# What a token costs: a key and a value of E numbers in every layer. Predict how much memory a text of 2,048 tokens takes in
-# the largest GPT-3 (96 layers, E = 12,288, two bytes a number). And what does the list that grows cost here?
+# What a token costs: a key and a value of E numbers in every layer. Predict how much memory a text of 2,048 tokens
+# takes in the largest GPT-3 (96 layers, E = 12,288, two bytes a number). And what does the list that grows cost here?
 
 # %%
 one = np.ones((1, 4, 1, 32), np.float32)
@@ -1051,17 +1054,17 @@ for name, layers, width, length, size in (("GPT-2 small", 12, 768, 1024, 4), ("G
     print(f"{name}: {token / 1e3:,.0f} kB a token, {token * length / 1e9:.2f} GB for a text of {length:,}")
 
 # %% [markdown]
-# Measured here, on one thread: 7 times as fast for 1,024 tokens of one layer, and the ratio grows with the length. A token of GPT-3
-# takes 4.7 MB, and a text of 2,048 tokens 9.66 GB. The weights are there once for everybody; this is for each person who
-# has a text open. In services it is this memory that runs out first.
+# Measured here, on one thread: 6 to 7 times as fast for 1,024 tokens of one layer, and the ratio grows with the length.
+# A token of GPT-3 takes 4.7 MB, and a text of 2,048 tokens 9.66 GB. The weights are there once for everybody; this is
+# for each person who has a text open. In services it is this memory that runs out first.
 #
 # ## 9. Attention from the cache
 #
-# One layer: the new tokens are projected to queries, keys and values; the keys and values join those that are there; the
-# *new* queries attend to *all* keys. With a mask that module 13 made for this: `causal_mask(new, all)`.
+# One layer: the new tokens are projected to queries, keys and values; the keys and values join those that are there;
+# the *new* queries attend to *all* keys. With a mask that module 13 made for this: `causal_mask(new, all)`.
 #
-# We work on plain arrays. Nobody will ask for a gradient here, and for a single token the arithmetic is so little that what
-# a Tensor does for each operation would take longer than the operation. What a module does to an array is
+# We work on plain arrays. Nobody will ask for a gradient here, and for a single token the arithmetic is so little that
+# what a Tensor does for each operation would take longer than the operation. What a module does to an array is
 # `affine`, and the forward functions that you wrote in modules 13 and 14.
 #
 # ### Exercise: `cached_attention`
@@ -1184,8 +1187,9 @@ test_cached_attention()
 # %% [markdown]
 # ## 10. Texts of different lengths
 #
-# Several texts at once cost little more than one, as you will measure. But they are of different lengths, and the new tokens
-# of all of them have to go to the same column of the cache. So the shorter ones get their padding on the *left*:
+# Several texts at once cost much less than one after the other, as you will measure. But they are of different lengths,
+# and the new tokens of all of them have to go to the same column of the cache. So the shorter ones get their padding on
+# the *left*:
 #
 # ```
 #   table (B, T)            padding   places           who may attend to what (the last query)
@@ -1193,8 +1197,9 @@ test_cached_attention()
 #   [  0   0  21  22 ]         2      [ 0 0 0 1 ]      [ . . T T ]
 # ```
 #
-# Two things must not see the padding: attention, which needs a mask, and the positions. Token 21 is the first of its text,
-# so it gets the position vector of place 0, not that of column 2. What padding itself gets does not matter: place 0.
+# Two things must not see the padding: attention, which needs a mask, and the positions. Token 21 is the first of its
+# text, so it gets the position vector of place 0, not that of column 2. What padding itself gets does not matter: place
+# 0.
 #
 # In module 13 a query that may attend to nothing got zeros and not NaN. Here is where: a query that is padding.
 #
@@ -1308,8 +1313,8 @@ test_columns()
 # %% [markdown]
 # ## 11. The whole model
 #
-# What a block does around attention, on arrays: a small table says for each class of layer how. A layer that is not in the
-# table is simply called, so a model with other layers works as well, only slower.
+# What a block does around attention, on arrays: a small table says for each class of layer how. A layer that is not in
+# the table is simply called, so a model with other layers works as well, only slower.
 
 # %%
 #| export
@@ -1473,9 +1478,10 @@ def test_cached_features():
 test_cached_features()
 
 # %% [markdown]
-# The promise, for the trained model: the same logits, token by token, as the model gives for the whole text at once. And then the
-# measurement that you predicted in section 7: the time for the next token, against the length of the text, for 4 layers, E = 128,
-# and a window of 512. Section 7 says that at T = 512 there is 512 times less to compute. How many times as fast will it be?
+# The promise, for the trained model: the same logits, token by token, as the model gives for the whole text at once.
+# And then the measurement that you predicted in section 7: the time for the next token, against the length of the text,
+# for 4 layers, E = 128, and a window of 512. Section 7 says that at T = 512 there is 512 times less to compute. How
+# many times as fast will it be?
 
 # %%
 cache, text = KVCache.for_model(writer), ids[1000:1064]
@@ -1521,22 +1527,23 @@ print(f"T = 511: {without[-1]:.1f} ms without, {kept[-1]:.2f} ms with: {without[
       f"T = 16: {without[0] / kept[0]:.1f} times")
 
 # %% [markdown]
-# Measured here, one thread, 15 runs in turns, medians: 4 times as fast at T = 16, 10 times at 128, 36 times at 511. That
-# is much, and it is far from 511. One vector through the model takes as long as 13 of the 511 that go together: each weight
-# is fetched from memory to be used once, and some hundred NumPy calls have their price, whether they work on one row or
-# on many. Saved work is not saved time; it is the most that can be saved.
+# Measured here, one thread, 15 runs in turns, medians: 4 times as fast at T = 16, 10 times at 128, 36 times at 511.
+# That is much, and it is far from 511. One vector through the model takes as long as 14 of the 511 that go together:
+# each weight is fetched from memory to be used once, and some hundred NumPy calls have their price, whether they work
+# on one row or on many. Saved work is not saved time; it is the most that can be saved.
 #
-# What else the figure shows: with the cache, the time hardly grows with T. What grows is attention, one query against T keys,
-# and at this size it is the smaller part.
+# What else the figure shows: with the cache, the time hardly grows with T. What grows is attention, one query against T
+# keys, and at this size it is the smaller part.
 #
 # ## 12. Longer than the window
 #
-# The cache has max_seq_length places, and the model as many positions. What comes then? Drop the oldest token, and go on? Not
-# with this model: a token's key was computed from its position vector, and when the beginning is dropped, every token stands
-# at another place. All keys would have to be computed again, for each new token, which is what module 14 does.
+# The cache has max_seq_length places, and the model as many positions. What comes then? Drop the oldest token, and go
+# on? Not with this model: a token's key was computed from its position vector, and when the beginning is dropped, every
+# token stands at another place. All keys would have to be computed again, for each new token, which is what module 14
+# does.
 #
-# So we let the window slide in steps: when it is full, begin anew with the last half of it. These tokens then stand at the
-# places 0, 1, 2, ..., and the cache is filled again, in one run. Then there is room for half a window of tokens.
+# So we let the window slide in steps: when it is full, begin anew with the last half of it. These tokens then stand at
+# the places 0, 1, 2, ..., and the cache is filled again, in one run. Then there is room for half a window of tokens.
 #
 # ```
 #   window 8, text of 9 tokens:      0 1 2 3 [ 4 5 6 7 8 . . . ]    the beginning moves to 4
@@ -1544,8 +1551,8 @@ print(f"T = 511: {without[-1]:.1f} ms without, {kept[-1]:.2f} ms with: {without[
 #   ... of 13                        0 1 2 3 4 5 6 7 [ 8 9 10 11 12 . . . ]
 # ```
 #
-# Where the window begins depends on nothing but the length of the text. So a text is the same with cache and
-# without, alone and in a batch, and if you continue it tomorrow. The price: shortly after a step the model looks at half a
+# Where the window begins depends on nothing but the length of the text. So a text is the same with cache and without,
+# alone and in a batch, and if you continue it tomorrow. The price: shortly after a step the model looks at half a
 # window only.
 #
 # ### Exercise: `window_start`
@@ -1599,9 +1606,9 @@ test_window_start()
 # %% [markdown]
 # ## 13. It writes
 #
-# Two functions give the logits for the next token of each text; one computes everything, the other uses the cache. Each can be
-# tested by the other, and they use different ideas: without a cache the padding may stand on the *right*, where the causal
-# mask hides it from everyone, and no position changes.
+# Two functions give the logits for the next token of each text; one computes everything, the other uses the cache. Each
+# can be tested by the other, and they use different ideas: without a cache the padding may stand on the *right*, where
+# the causal mask hides it from everyone, and no position changes.
 #
 # When must the cache be filled anew? At the very beginning, and when a window has moved. Both can be seen from the
 # cache alone: it should hold all of the visible part but its last token.
@@ -1624,6 +1631,10 @@ def fresh_logits(model: Transformer, texts: Sequence[Sequence[int]], pad_id: int
     1. `pad_rows` with `left=False` gives a table (B, T), and how much is missing in each row.
     2. The model's features (B, T, E). In each row, the vector of the last column that is no padding: (B, E).
     3. The head's logits, as an array.
+
+    EXAMPLE:
+    >>> fresh_logits(Transformer(65, 8, 2, 1, 32, 16), [[5, 3], [9]], pad_id=0).shape
+    (2, 65)
 
     HINT: `tensor[np.arange(B), columns]` picks one vector of each row.
     """
@@ -1648,6 +1659,11 @@ def kept_logits(model: Transformer, texts: Sequence[Sequence[int]], cache: KVCac
     2. If that is one less than the visible part, for every text: run the last tokens, as a table (B, 1).
     3. Else pad the visible parts on the left, clear the cache with this padding, and run them all.
     4. `cached_features`, of which the last column goes through the head.
+
+    EXAMPLE:
+    >>> model = Transformer(65, 8, 2, 1, 32, 16)
+    >>> kept_logits(model, [[5, 3], [9]], KVCache.for_model(model, 2), pad_id=0).shape
+    (2, 65)
 
     HINT: Only the last column through the head: logits for V tokens are needed once. `plain(model.head, ...)`.
     """
@@ -1710,8 +1726,8 @@ def test_next_logits():
 test_next_logits()
 
 # %% [markdown]
-# Left: the loop. It is a generator function: it gives a token for each text at every `yield`, and waits. `generate` collects
-# them, and `stream` hands them on while they come.
+# Left: the loop. It is a generator function: it gives a token for each text at every `yield`, and waits. `generate`
+# collects them, and `stream` hands them on while they come.
 #
 # ### Exercise: `steps` and `cut_at`
 
@@ -1731,6 +1747,11 @@ def steps(
     2. In it: logits, from the cache if there is one; the tokens that `sampling` chooses, given the texts so far.
     3. Append each text's token to it, as an int, and `yield` the tokens.
 
+    EXAMPLE:
+    >>> texts = [[1, 2]]
+    >>> for tokens in steps(Transformer(65, 8, 2, 1, 32, 16), texts, 3, Sampling(), True, 0): print(len(texts[0]), end=" ")
+    3 4 5
+
     HINT: `chosen.tolist()` makes Python's ints.
     """
     ### BEGIN SOLUTION
@@ -1745,10 +1766,14 @@ def steps(
     ### END SOLUTION
 
 
-def cut_at(text: list[int], begin: int, stops: Sequence[int]) -> list[int]:
-    """``text`` up to the first of ``stops`` at or after the place ``begin``, that one included; all if there is none.
+def cut_at(written: list[int], begin: int, stops: Sequence[int]) -> list[int]:
+    """``written`` up to the first of ``stops`` at or after the place ``begin``, that one included; all if there is none.
 
     TODO: Look for the first stop, cut behind it.
+
+    APPROACH:
+    1. Go over the places from `begin` on. At the first that holds a stop, return what is there up to it.
+    2. If there was none, return all.
 
     EXAMPLE:
     >>> cut_at([5, 1, 2, 5, 3], begin=1, stops=[5, 3])
@@ -1757,10 +1782,10 @@ def cut_at(text: list[int], begin: int, stops: Sequence[int]) -> list[int]:
     HINT: What stands before `begin` is the prompt; a stop token in there stops nothing.
     """
     ### BEGIN SOLUTION
-    for place in range(begin, len(text)):
-        if text[place] in stops:
-            return text[: place + 1]
-    return text
+    for place in range(begin, len(written)):
+        if written[place] in stops:
+            return written[: place + 1]
+    return written
     ### END SOLUTION
 
 # %% nbgrader={"grade": false, "grade_id": "generation-walk", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -1944,13 +1969,14 @@ plt.show()
 print(f"1 text: {speeds[0]:,.0f} tokens a second; 16 texts: {speeds[4]:,.0f}")
 
 # %% [markdown]
-# Measured as above: 16 texts give 4.7 times as many tokens a second as one. It is the same reason from the other side: the weights that
-# are fetched for one text serve the fifteen others as well. That is why services collect requests of several people
-# before they run the model.
+# Measured as above: 16 texts give 4.7 times as many tokens a second as one. It is the same reason from the other side:
+# the weights that are fetched for one text serve the fifteen others as well. That is why services collect requests of
+# several people before they run the model.
 #
 # ### How much it repeats itself
 #
-# Back to the beginning. Of each text of 600 characters, the share of its pieces of 12 characters that stood in it before:
+# Back to the beginning. Of each text of 600 characters, the share of its pieces of 12 characters that stood in it
+# before:
 
 # %%
 def share_repeated(text, n=12):
@@ -1970,10 +1996,10 @@ for name, text in {**written, "Shakespeare": ids[500_000:500_607]}.items():
     print(f"{name:26} {share_repeated(text.tolist()):4.0%}  {tokenizer.decode(text[7:60])!r}")
 
 # %% [markdown]
-# Shakespeare repeats 1 % of such pieces himself. Greedy text: 98 %. The surprise is the penalty: 92 %. It was made for words, of which a
-# model knows fifty thousand. Here the tokens are characters; soon every letter has been written, all are penalised alike,
-# and the circle is back. Rules have a size of vocabulary in mind. What makes this text sound like no language at
-# all is not the sampling, but the model: 300 steps. Module 16 takes more.
+# Shakespeare repeats 1 % of such pieces himself. Greedy text: 98 %. The surprise is the penalty: 92 %. It was made for
+# words, of which a model knows fifty thousand. Here the tokens are characters; soon every letter has been written, all
+# are penalised alike, and the circle is back. Rules have a size of vocabulary in mind. What makes this text sound like
+# no language at all is not the sampling, but the model: 300 steps. Module 16 takes more.
 #
 # Last, one line as it is written, with `stream` and a stop token. Run it and watch:
 
@@ -1988,19 +2014,20 @@ for token in stream(writer, prompt, 200, sampling=Sampling(temperature=0.7, top_
 #
 # ## What you have built
 #
-# `scale_temperature`, `sample`, `keep_top_k`, `keep_top_p` and `penalize_repetition`, and `Sampling`, which puts them in order;
-# `KVCache`, `cached_attention` and `cached_logits`, which compute nothing twice; padding, positions and masks for texts of
-# different lengths; a window that moves in steps; `generate` for many texts, and `stream` for one.
+# `scale_temperature`, `sample`, `keep_top_k`, `keep_top_p` and `penalize_repetition`, and `Sampling`, which puts them
+# in order; `KVCache`, `cached_attention` and `cached_logits`, which compute nothing twice; padding, positions and masks
+# for texts of different lengths; a window that moves in steps; `generate` for many texts, and `stream` for one.
 #
-# In the terminal: `tito module complete 15`. Module 16 puts everything together: a GPT of your own, trained for minutes.
+# In the terminal: `tito module complete 15`. Module 16 puts everything together: a GPT of your own, trained for
+# minutes.
 
 # %% [markdown]
 # ## Reflection
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "generation-reflect-choice-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **Which rule for what.** Choose settings of `Sampling` for (a) an assistant that writes program code, (b) a game that invents
-# names for villages, (c) a system that must give the same answer to the same question. Give a reason for each. Then
-# explain why greedy text goes in circles, though the model was trained on texts that do not.
+# **Which rule for what.** Choose settings of `Sampling` for (a) an assistant that writes program code, (b) a game that
+# invents names for villages, (c) a system that must give the same answer to the same question. Give a reason for each.
+# Then explain why greedy text goes in circles, though the model was trained on texts that do not.
 #
 # === BEGIN MARK SCHEME ===
 # 1 point: (a) low temperature or small p, no penalty, since code repeats names; (b) temperature near 1 or above with a cut
@@ -2018,9 +2045,9 @@ for token in stream(writer, prompt, 200, sampling=Sampling(temperature=0.7, top_
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "generation-reflect-memory-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **The memory of a service.** A model of 32 layers, E = 4,096, with 16-bit numbers, shall serve 100 texts of 8,192 tokens at the
-# same time. How much memory do the keys and values take? The weights take 14 GB. Name two ways to need less, and what each costs.
-# Why does a cache of fixed size, as ours, waste memory when texts are of different lengths?
+# **The memory of a service.** A model of 32 layers, E = 4,096, with 16-bit numbers, shall serve 100 texts of 8,192
+# tokens at the same time. How much memory do the keys and values take? The weights take 14 GB. Name two ways to need
+# less, and what each costs. Why does a cache of fixed size, as ours, waste memory when texts are of different lengths?
 #
 # === BEGIN MARK SCHEME ===
 # 1 point: 2 x 32 x 4096 x 2 bytes = 524 kB a token, 4.3 GB a text, 430 GB. 1 point: two of: fewer key heads (shared), fewer bits,
@@ -2036,9 +2063,9 @@ for token in stream(writer, prompt, 200, sampling=Sampling(temperature=0.7, top_
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "generation-reflect-speed-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **Where the time goes.** With the cache, there was hundreds of times less to compute at T = 511, and it was not hundreds of times as
-# fast. And 32 texts at once cost much less than 32 times one text. Both have the same reason: explain it. When does the
-# cache stop helping, or even harm?
+# **Where the time goes.** With the cache, there was hundreds of times less to compute at T = 511, and it was not
+# hundreds of times as fast. And 16 texts at once cost much less than 16 times one text. Both have the same reason:
+# explain it. When does the cache stop helping, or even harm?
 #
 # === BEGIN MARK SCHEME ===
 # 1 point: for one vector every weight is read from memory and used once; many vectors use each weight many times, and the
@@ -2049,7 +2076,7 @@ for token in stream(writer, prompt, 200, sampling=Sampling(temperature=0.7, top_
 # %% [markdown] nbgrader={"grade": true, "grade_id": "generation-reflect-speed", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # A product of a matrix with one vector reads each weight to use it once, so it takes as long as reading does, and each of some
-# hundred NumPy calls has its fixed price. With 511 vectors, or 32 texts, the same weights are used 511 or 32 times while they are at
+# hundred NumPy calls has its fixed price. With 511 vectors, or 16 texts, the same weights are used 511 or 16 times while they are at
 # hand, at the same fixed price. So the run without a cache is cheaper for each vector than the one with it, and a batch is cheaper
 # for each text. A cache is useless if a single token is wanted, and it does harm where its memory is missed elsewhere, or if
 # the window moved at every token, so that it were filled anew each time.

@@ -172,7 +172,7 @@ def test_cached_logits_are_those_of_the_whole_text_at_every_step(parts, dtype, t
     for parameter in model.parameters():
         parameter.data = parameter.data.astype(dtype)
     ids = np.random.default_rng(1).integers(0, 13, size=(3, 6))
-    model.eval()
+    model.train(False)
     cache, begin = KVCache.for_model(model, 3), 0
     for new in parts:
         got = cached_logits(model, ids[:, begin : begin + new], cache)

@@ -276,14 +276,14 @@ class KVCache:
         head_dim: int,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        sizes = {
-            "num_layers": num_layers,
-            "batch_size": batch_size,
-            "num_heads": num_heads,
-            "max_seq_length": max_seq_length,
-            "head_dim": head_dim,
-        }
-        shape = tuple(whole_size("KVCache", name, size) for name, size in sizes.items())
+        sizes = (
+            ("num_layers", num_layers),
+            ("batch_size", batch_size),
+            ("num_heads", num_heads),
+            ("max_seq_length", max_seq_length),
+            ("head_dim", head_dim),
+        )
+        shape = tuple(whole_size("KVCache", name, size) for name, size in sizes)
         self.max_seq_length = max_seq_length
         self.length = 0
         self.padding: Array = np.zeros(batch_size, np.int64)
@@ -449,7 +449,7 @@ def mask_of(padding: Array, start: int, new: int) -> Array | None:
     is_token = np.arange(start + new) >= padding[:, None, None, None]
     return is_token & causal_mask(new, start + new)
 
-# %% modules/15_generation/generation_dev.py #generation-047
+# %% modules/15_generation/generation_dev.py #generation-048
 def plain_linear(layer: Linear, x: Array) -> Array:
     """A Linear of arrays."""
     return affine(x, layer.weight.data, None if layer.bias is None else layer.bias.data)
@@ -566,6 +566,10 @@ def visible_parts(texts: Sequence[Sequence[int]], max_seq_length: int) -> list[S
 
 def fresh_logits(model: Transformer, texts: Sequence[Sequence[int]], pad_id: int) -> Array:
     """The logits (B, V) for the next token of each text, computed from all that is visible of it.
+
+    EXAMPLE:
+    >>> fresh_logits(Transformer(65, 8, 2, 1, 32, 16), [[5, 3], [9]], pad_id=0).shape
+    (2, 65)
     """
     parts = visible_parts(texts, model.max_seq_length)
     filled, missing = pad_rows(parts, pad_id, left=False)
@@ -578,6 +582,11 @@ def kept_logits(model: Transformer, texts: Sequence[Sequence[int]], cache: KVCac
     """The same, computed from each text's last token, and from what the cache holds of the tokens before.
 
     If the cache holds something else than all visible tokens but the last one of each text, it is filled anew.
+
+    EXAMPLE:
+    >>> model = Transformer(65, 8, 2, 1, 32, 16)
+    >>> kept_logits(model, [[5, 3], [9]], KVCache.for_model(model, 2), pad_id=0).shape
+    (2, 65)
     """
     parts = visible_parts(texts, model.max_seq_length)
     held = cache.length - cache.padding
@@ -595,6 +604,11 @@ def steps(
     """Choose a token for each text, append it, and give the tokens (B,); ``max_new_tokens`` times.
 
     ``texts`` grow while this goes on. The model should be in evaluation mode.
+
+    EXAMPLE:
+    >>> texts = [[1, 2]]
+    >>> for tokens in steps(Transformer(65, 8, 2, 1, 32, 16), texts, 3, Sampling(), True, 0): print(len(texts[0]), end=" ")
+    3 4 5
     """
     generator = sampling.generator()
     cache = KVCache.for_model(model, len(texts)) if use_cache else None
@@ -606,19 +620,19 @@ def steps(
         yield chosen
 
 
-def cut_at(text: list[int], begin: int, stops: Sequence[int]) -> list[int]:
-    """``text`` up to the first of ``stops`` at or after the place ``begin``, that one included; all if there is none.
+def cut_at(written: list[int], begin: int, stops: Sequence[int]) -> list[int]:
+    """``written`` up to the first of ``stops`` at or after the place ``begin``, that one included; all if there is none.
 
     EXAMPLE:
     >>> cut_at([5, 1, 2, 5, 3], begin=1, stops=[5, 3])
     [5, 1, 2, 5]
     """
-    for place in range(begin, len(text)):
-        if text[place] in stops:
-            return text[: place + 1]
-    return text
+    for place in range(begin, len(written)):
+        if written[place] in stops:
+            return written[: place + 1]
+    return written
 
-# %% modules/15_generation/generation_dev.py #generation-064
+# %% modules/15_generation/generation_dev.py #generation-065
 def as_texts(model: Transformer, prompts: Any) -> list[list[int]]:
     """``prompts`` as a list of lists of tokens, checked; a single prompt as a list of one.
 
