@@ -85,8 +85,8 @@ from tinytorch.core.transformers import transformer_size
 # ## 1. One description
 #
 # A trained model is two things: its weights, and the eight numbers that say how it was built. Lose the second, and the
-# first are only numbers. Worse: some of the eight leave no trace in the weights. A model of 4 heads and one of 8 have the
-# same parameters with the same shapes; load the one's weights into the other, and there is no error, only nonsense.
+# first are only numbers. Worse: some of the eight leave no trace in the weights. A model of 4 heads and one of 8 have
+# the same parameters with the same shapes; load the one's weights into the other, and there is no error, only nonsense.
 #
 # So the eight stand together in one object that can be printed, compared, saved and not changed: a frozen dataclass.
 # It refuses what cannot be *when it is made*, not an hour later.
@@ -246,30 +246,24 @@ class TinyGPT(Transformer):
     TODO: Fill in the blank: build the transformer, and keep the config.
 
     APPROACH:
-    1. `super().__init__(...)` with all eight: give them by name.
-    2. `self.config`.
+    1. `asdict(config)` is a dictionary of the eight, by the names that `Transformer` has for them. One of them may be None,
+       and should be the length inside.
+    2. `super().__init__(...)` with all eight: `**` hands over a dictionary by names.
+    3. `self.config`.
 
     EXAMPLE:
     >>> TinyGPT(TinyGPTConfig(vocab_size=65, embed_dim=32))([[1, 2, 3]]).shape
     (1, 3, 65)
 
-    HINT: A Module must be initialised before it gets attributes. And which of the two lengths is never None?
+    HINT: A Module must be initialised before it gets attributes. `{"a": 1, "b": 2} | {"b": 3}` is `{"a": 1, "b": 3}`.
     """
 
     def __init__(self, config: TinyGPTConfig) -> None:
         if not isinstance(config, TinyGPTConfig):
             raise TypeError(f"TinyGPT: expected a TinyGPTConfig, got {type(config).__name__}")
         ### BEGIN SOLUTION
-        super().__init__(
-            vocab_size=config.vocab_size,
-            embed_dim=config.embed_dim,
-            num_heads=config.num_heads,
-            num_layers=config.num_layers,
-            hidden_dim=config.feed_forward_dim,
-            max_seq_length=config.max_seq_length,
-            dropout=config.dropout,
-            tie_weights=config.tie_weights,
-        )
+        sizes = asdict(config) | {"hidden_dim": config.feed_forward_dim}
+        super().__init__(**sizes)
         self.config = config
         ### END SOLUTION
 
@@ -386,7 +380,7 @@ print(f"{sum(model.parameters_by_part().values()):,} parameters, {weights_mb:.1f
 # ## 2. The next token
 #
 # At each position the model answers: which token comes next? The answers for a text are in the text itself, one place
-# further. So the ids are input and target at once, and all that the loss has to do is compare position t with token t + 1:
+# further. So the ids are input and target at once, and all that the loss does is to compare position t with token t + 1:
 #
 # ```
 #   ids      F   i   r   s   t   _   C
@@ -394,14 +388,14 @@ print(f"{sum(model.parameters_by_part().values()):,} parameters, {weights_mb:.1f
 #   targets  i   r   s   t   _   C   -        nobody knows what follows the last one
 # ```
 #
-# It is the most frequent place for an off-by-one in all of deep learning. It has two sides: no shift at all, and
-# one too many, when loader *and* loss shift. Here the loss does it, and nobody else.
+# It is easy to be off by one here, to both sides: no shift at all, and one too many, when loader *and* loss shift. Here
+# the loss does it, and nobody else.
 #
 # Predict: if you forget the shift, and train on that, does the loss go down more slowly, or faster? To what?
 #
 # Two kinds of positions have no target: the last one, and those whose next token is padding. Module 05's cross-entropy
 # leaves out what carries a certain number, -100. So write this number there, instead of cutting pieces out of the
-# logits, which are the largest array of the model.
+# logits, which with 50,000 tokens are the largest array of all.
 #
 # ### Exercise: `next_token_targets`
 
@@ -652,7 +646,7 @@ for shift, label in ((1, "the next token"), (0, "the same token: no shift"), (2,
 axes.set_ylim(0, None)
 axes.set_xlabel("step")
 axes.set_ylabel("loss")
-axes.legend(fontsize=8)
+axes.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.33))
 plt.tight_layout()
 plt.show()
 
@@ -662,13 +656,14 @@ plt.show()
 # ever. A loss far below what the text allows is no success but an alarm.
 #
 # With two shifts nothing is conspicuous at all. The curve falls, 3.16 instead of 2.61 after 80 steps; it is just worse,
-# for ever. What it writes has the letters of English, and none of its words. (One seed; the numbers are those of the cell.)
+# for ever. What it writes has the letters of English, and none of its words. (One seed; the numbers are those of the
+# cell.)
 #
 # ## 3. Windows of a long text
 #
 # A million characters are one long row of ids, and any place in it is a good place to begin a lesson of 65 tokens: 64
-# to read, and one more, so that the last position has a target. There are a million such windows, and they overlap. Cut out and
-# laid side by side they take 65 times the memory of the text. But a window is only a place to look from:
+# to read, and one more, so that the last position has a target. There are a million such windows, and they overlap. Cut
+# out and laid side by side they take 65 times the memory of the text. But a window is only a place to look from:
 # NumPy's `sliding_window_view` gives all of them as an array (N - 64, 65) that owns nothing.
 #
 # ```
@@ -789,16 +784,16 @@ test_windows()
 
 # %%
 windows = TextWindows(ids, length=64)
-cut_out = len(windows) * 65 * 8
+cut_out = len(windows) * 65 * ids.itemsize
 f"{len(windows):,} windows: the text has {ids.nbytes / 1e6:.1f} MB, the windows cut out would have {cut_out / 1e6:.0f} MB"
 
 # %% [markdown]
 # ### Epochs of a million windows
 #
-# Module 10's `DataLoader` shuffles them and makes batches. But an epoch of it is now 69,000 batches of 16, an hour or
-# two, in which each character is seen 64 times. Nobody waits for that to hear how things stand. So "epoch" gets
-# another meaning, and language models are trained in *steps*: take the first 250 batches of each shuffled epoch,
-# evaluate, and begin a new one, with a new order. Seed and epoch still decide everything, so a run can be resumed.
+# Module 10's `DataLoader` shuffles them and makes batches. But an epoch of it is now 69,000 batches of 16, in which each
+# character is seen 64 times. Nobody waits that long to hear how things stand. So "epoch" gets another meaning, and
+# language models are trained in *steps*: take the first 250 batches of each shuffled epoch, evaluate, and begin a new
+# one, with a new order. Seed and epoch still decide everything, so a run can be resumed.
 #
 # ### Exercise: `FirstBatches`
 
@@ -896,9 +891,9 @@ test_first_batches()
 #
 # ### Who decays?
 #
-# Weight decay pulls weights to zero. For a matrix that is a wish for simple answers. The weight of a LayerNorm has to be
-# near 1, and a bias costs nothing: pulling them to zero only harms. Since GPT-2 the rule of thumb is: what has two axes
-# decays, what has one does not. AdamW's parameter groups (module 07) are made for that.
+# Weight decay pulls weights to zero. For a matrix that is a wish for simple answers. The weight of a LayerNorm has to
+# be near 1, and a bias costs nothing: pulling them to zero only harms. Since GPT-2 the rule of thumb is: what has two
+# axes decays, what has one does not. AdamW's parameter groups (module 07) are made for that.
 #
 # ### Exercise: `decay_groups`
 
@@ -966,9 +961,9 @@ test_decay()
 # ### What is the mean of?
 #
 # When a batch does not fit into memory, module 08 takes it in pieces and weighs each piece with the number of its
-# samples. For texts with padding that is wrong: the loss is a mean over *tokens*, and two pieces of 8 texts can have 500
-# and 50 tokens that count. The short texts then get ten times their weight. For years this stood in
-# much-used libraries, until somebody in 2024 compared the losses with those of one large batch.
+# samples. For texts with padding that is wrong: the loss is a mean over *tokens*, and two pieces of 8 texts can have
+# 500 and 50 tokens that count. Then a token of the short texts weighs as much as ten of the others. For years this stood
+# in a much-used library, until in 2024 somebody compared the losses with those of one large batch.
 #
 # Predict for the two pieces: one has 500 tokens and a loss of 2.0, the other 50 and a loss of 4.0. What is the loss of
 # both together, and what does the mean of the two say?
@@ -1141,15 +1136,8 @@ class LanguageModelTrainer(Trainer):
         optimizer = AdamW(decay_groups(model, weight_decay), lr=lr, betas=betas)
         rising = total_steps // 20 if warmup_steps is None else warmup_steps
         rates = CosineWarmupLR(optimizer, rising, total_steps, lr / 10 if min_lr is None else min_lr)
-        super().__init__(
-            model,
-            LanguageModelLoss(pad_id),
-            optimizer,
-            scheduler=rates,
-            max_grad_norm=max_grad_norm,
-            accumulate=accumulate,
-            callbacks=callbacks,
-        )
+        rest: dict[str, Any] = {"max_grad_norm": max_grad_norm, "accumulate": accumulate, "callbacks": callbacks}
+        super().__init__(model, LanguageModelLoss(pad_id), optimizer, scheduler=rates, **rest)
         ### END SOLUTION
 
     def fit(
@@ -1164,9 +1152,9 @@ class LanguageModelTrainer(Trainer):
 
     def train_step(self, group: Sequence[Batch]) -> None:
         """One optimizer step on the batches of ``group``, in which every target weighs the same."""
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         self.watch(group, accumulate_by_tokens(self.model, self.loss, group))
-        self.update()
+        super().update()
 
     def note(self, averages: dict[str, Average], outputs: Any, targets: Any, loss: float) -> None:
         """Add the loss of a batch to the averages, with the number of targets that count as its weight."""
@@ -1283,7 +1271,8 @@ test_trainer()
 # %% [markdown]
 # ## 5. From tokens to text
 #
-# Module 15 gives tokens one by one. To read along, they have to become text as they come, and two things go wrong there.
+# Module 15 gives tokens one by one. To read along, they have to become text as they come, and two things go wrong
+# there.
 #
 # The first: a token need not be whole characters. Byte-level tokens may end in the middle of one: "é" is two bytes, a
 # rabbit four. Who decodes each token by itself shows `��`. So half a character has to wait until its rest has come.
@@ -1364,8 +1353,8 @@ test_characters()
 
 # %% [markdown]
 # The second: where to stop. "Until the speech is over" means until an empty line, that is two line breaks, which may be
-# two tokens or three. When one line break has come, it may be the first half of a stop, and must not be shown yet. So hold
-# back the longest ending that could still become a stop, and show all before it.
+# two tokens or three. When one line break has come, it may be the first half of a stop, and must not be shown yet. So
+# hold back the longest ending that could still become a stop, and show all before it.
 #
 # ### Exercise: `until_stop`
 
@@ -1403,13 +1392,13 @@ def until_stop(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
     """
     ### BEGIN SOLUTION
     waiting = ""
-    for piece in pieces:
-        waiting += piece
-        places = [waiting.find(stop) for stop in stops if stop in waiting]
-        safe = min(places) if places else len(waiting) - held_back(waiting, stops)
+    for arrived in pieces:
+        waiting += arrived
+        stopped_at = [waiting.find(stop) for stop in stops if stop in waiting]
+        safe = min(stopped_at) if stopped_at else len(waiting) - held_back(waiting, stops)
         if safe:
             yield waiting[:safe]
-        if places:
+        if stopped_at:
             return
         waiting = waiting[safe:]
     if waiting:
@@ -1503,14 +1492,14 @@ class TextGenerator:
     def prompt_ids(self, prompt: str) -> list[int]:
         """The ids of ``prompt``; ValueError if it is empty or has characters that the tokenizer does not know."""
         ### BEGIN SOLUTION
-        numbers: list[int] = self.tokenizer.encode(prompt)
-        if not numbers:
+        begun: list[int] = self.tokenizer.encode(prompt)
+        if not begun:
             raise ValueError("TextGenerator: the prompt is empty; begin with something, if only a line break")
         there_and_back = {mark: self.tokenizer.decode(self.tokenizer.encode(mark)) for mark in prompt}
         strange = sorted(mark for mark, back in there_and_back.items() if back != mark)
         if strange:
             raise ValueError(f"TextGenerator: the tokenizer does not know {', '.join(map(repr, strange))}")
-        return numbers
+        return begun
         ### END SOLUTION
 
     def stream(
@@ -1544,8 +1533,7 @@ class TextGenerator:
         """
         stops = [stop] if isinstance(stop, str) else list(stop)
         ### BEGIN SOLUTION
-        begun = self.prompt_ids(prompt)
-        tokens = stream(self.model, begun, max_new_tokens, sampling=sampling, stop_tokens=stop_tokens)
+        tokens = stream(self.model, self.prompt_ids(prompt), max_new_tokens, sampling=sampling, stop_tokens=stop_tokens)
         spoken = (self.token_bytes(token) for token in tokens if token not in stop_tokens)
         return until_stop(whole_characters(spoken), stops)
         ### END SOLUTION
@@ -1565,8 +1553,8 @@ class TextGenerator:
         ### END SOLUTION
 
 # %% [markdown]
-# For the test, a model with a fixed mind: after each token of a round comes the next one. All its weights are 0 but the two
-# tables, so what it reads last is all that counts.
+# For the test, a model with a fixed mind: after each token of a round comes the next one. All its weights are 0 but the
+# two tables, so what it reads last is all that counts.
 
 # %% nbgrader={"grade": false, "grade_id": "tinygpt-parrot", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def parrot(tokenizer, text):
@@ -1740,6 +1728,7 @@ for label, level in levels.items():
     axes.axhline(level, color="grey", linestyle="--", linewidth=1)
     axes.text(STEPS, level + 0.03, f"{label}: perplexity {math.exp(level):.0f}", ha="right", fontsize=8)
 axes.set_xlim(0, STEPS + 10)
+axes.set_ylim(2.2, 4.5)
 axes.set_xlabel("step")
 axes.set_ylabel("loss")
 axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.02, 0.68))
@@ -1752,21 +1741,23 @@ for piece in writer.stream("KING LEAR:\n", 300, sampling=Sampling(temperature=0.
     print(piece, end="", flush=True)
 
 # %% [markdown]
-# From a perplexity of 67 to 10.0 on plays that it has never seen. The model passes the line of the pairs (11.7), so it
-# uses more than the last character. Look at the samples: at first any sign of the keyboard (a � is the token "unknown"); after 100 steps
-# letters and spaces in their right shares; after 400, capitals and a colon where a speaker is named, and
-# words that could be English. It was a minute of a modern computer at most, and a model that fits on a floppy disk.
+# From a perplexity of 67 to 10.0 on text that it has never seen. The model passes the line of the pairs (11.7), so it
+# uses more than the last character. Look at the samples: at first any sign of the keyboard (a � is the token
+# "unknown"); after 100 steps letters and spaces in their right shares; after 400, capitals and a colon where a speaker
+# is named, and words that could be English. The model would fit on a floppy disk, three times.
 #
-# The validation loss is *below* that of training. Module 08 asked why: the training loss is a mean over an epoch, at whose
-# beginning the model was worse.
+# The validation loss is *below* that of training. Module 08 asked why: the training loss is a mean over an epoch, at
+# whose beginning the model was worse.
 #
-# What it cannot do yet is spell, let alone mean anything. The fifth milestone trains four layers, 128 wide, for 2,000 steps.
+# What it cannot do yet is spell, let alone mean anything. The fifth milestone trains four layers, 128 wide, for 2,000
+# steps.
 #
 # ## 7. Where it came from
 #
-# Now the prediction from the beginning. Python can tell which lines run (`sys.settrace`). We let a TinyGPT be made,
-# trained for two steps, evaluated and write ten characters, and note every line of `tinytorch`, and of this notebook, that
-# runs inside a function. The head of each file of the package names its module: 1 to 8 are Part I, 9 and 10 vision.
+# Now the prediction from the beginning. Python can tell which lines run (`sys.settrace`). We have a TinyGPT made,
+# trained for two steps and evaluated, let it write ten characters, and note every line of `tinytorch`, and of this notebook,
+# that runs inside a function. The head of each file of the package names its module: 1 to 8 are Part I, 9 and 10
+# vision.
 
 # %%
 import re
@@ -1837,15 +1828,15 @@ for label, counts in (("training", training), ("training and writing", all_lines
           f"without this module's {old / (total - counts[16]):.0%}")
 
 # %% [markdown]
-# Of the lines that run in training, 68 % are from Parts I and II, three quarters if this module is not counted: two
-# thirds of a language model were ready before the first word about language. The same `Linear`, `Module`, `AdamW`, `Trainer` and
-# `DataLoader` that read digits now read Shakespeare. With writing it is 57 %, since choosing tokens and keeping keys and values is
-# of no use to pictures.
+# Of the lines that run in training, 69 % are from Parts I and II, three quarters if this module is not counted: two
+# thirds of a language model were ready before the first word about language. The same `Linear`, `Module`, `AdamW`,
+# `Trainer` and `DataLoader` that read digits now read Shakespeare. With writing it is 57 %, since choosing tokens and
+# keeping keys and values is of no use to pictures.
 #
 # ## 8. Other people's weights
 #
-# `TinyGPT` has the parameters of `Transformer`, so what fits that one fits this: `from_gpt2` of module 14 translates the
-# names of GPT-2's weights, the README there lists them, and TinyTorch's tests move the weights of networks built in
+# `TinyGPT` has the parameters of `Transformer`, so what fits that one fits this: `from_gpt2` of module 14 translates
+# the names of GPT-2's weights, the README there lists them, and TinyTorch's tests move the weights of networks built in
 # PyTorch and get the same logits. GPT-2 small is a config of one line, and needs half a gigabyte:
 
 # %%
@@ -1862,28 +1853,29 @@ f"{sum(sizes.values()):,} parameters, {sum(sizes.values()) * 4 / 1e6:.0f} MB"
 # `TextWindows`, `FirstBatches` and the loaders made of them; `LanguageModelTrainer` with `decay_groups`,
 # `accumulate_by_tokens` and perplexity; `TextGenerator`, `whole_characters`, `until_stop` and `SampleWriter`.
 #
-# In the terminal: `tito module complete 16`, then `tito milestone list`: the fifth milestone trains a larger model. This
-# is the end of Part III. Your framework began with adding two arrays, and now it writes.
+# In the terminal: `tito module complete 16`, then `tito milestone list`: the fifth milestone trains a larger model.
+# This is the end of Part III. Your framework began with adding two arrays, and now it writes.
 
 # %% [markdown]
 # ## Reflection
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "tinygpt-reflect-perplexity-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **Two perplexities.** A model over 67 characters reports a validation perplexity of 5.0; another one, over 4,000 byte-pair
-# tokens of about 3.2 characters each, reports 60 on the same text. Which one predicts the text better? Show the
-# calculation. Then say why 5.0 measured on windows of 64 and on windows of 256 of the same text need not agree.
+# **Two perplexities.** A model over 67 characters reports a validation perplexity of 5.0; another one, over 4,000
+# byte-pair tokens of about 3.2 characters each, reports 60 on the same text. Which one predicts the text better? Show
+# the calculation. Then say why 5.0 measured on windows of 64 and on windows of 256 of the same text need not agree.
 #
 # === BEGIN MARK SCHEME ===
-# 1 point: compares per character (or bits): ln 5 = 1.609 against ln 60 / 3.2 = 1.279 nats. 1 point: so the second,
-# 3.6 per character. 1 point: the first tokens of each window have little context; longer windows have fewer such positions.
+# 1 point: compares per character (or bits): ln 5 = 1.609 against ln 60 / 3.2 = 1.279 nats. 1 point: so the second, 3.6
+# per character. 1 point: the first tokens of each window have little context; longer windows have fewer such positions.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "tinygpt-reflect-perplexity", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # Perplexity is per token, and tokens differ, so both must be brought to characters. The first has ln 5 = 1.61 nats a
-# character. The second has ln 60 = 4.09 nats a token, and a token is 3.2 characters: 1.28 nats a character, a perplexity of
-# 3.6. The second predicts the text better. In each window the first positions are predicted from almost nothing; in
-# windows of 64 that is a larger share of all positions than in windows of 256, so the longer ones give a lower number.
+# character. The second has ln 60 = 4.09 nats a token, and a token is 3.2 characters: 1.28 nats a character, a
+# perplexity of 3.6. The second predicts the text better. In each window the first positions are predicted from almost
+# nothing; in windows of 64 that is a larger share of all positions than in windows of 256, so the longer ones give a
+# lower number.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "tinygpt-reflect-too-good-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -1899,29 +1891,29 @@ f"{sum(sizes.values()):,} parameters, {sum(sizes.values()) * 4 / 1e6:.0f} MB"
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "tinygpt-reflect-too-good", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# The shift is missing, so the model copies what it reads: print the first inputs beside the first targets. The mask is not
-# causal, so it reads the answer: change the last token and see whether logits before it change. The validation windows
-# lie in the training text: look for them there. (Or the loss is divided by padded positions: count the targets.) Good
-# news is a loss below that of pair statistics, 2.46 here, and still well above 0: English is not that predictable, and
-# even large models stay near one bit a character.
+# The shift is missing, so the model copies what it reads: print the first inputs beside the first targets. The mask is
+# not causal, so it reads the answer: change the last token and see whether logits before it change. The validation
+# windows lie in the training text: look for them there. (Or the loss is divided by padded positions: count the
+# targets.) Good news is a loss below that of pair statistics, 2.46 here, and still well above 0: English is not that
+# predictable, and even large models stay near one bit a character.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "tinygpt-reflect-budget-question", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **One night.** You have eight hours, one million characters, and the timings of your own run. Would you train the small
-# model for longer, or a model of four times the parameters? Estimate with your own numbers how many steps each can do,
-# how often each sees every character, and say what you would watch to notice that you chose wrongly.
+# **One night.** You have eight hours, one million characters, and the timings of your own run. Would you train the
+# small model for longer, or a model of four times the parameters? Estimate with your own numbers how many steps each
+# can do, how often each sees every character, and say what you would watch to notice that you chose wrongly.
 #
 # === BEGIN MARK SCHEME ===
-# 1 point: steps from the measured seconds a step; the larger model about 4 times slower. 1 point: tokens a step times steps
-# over the length of the text. 1 point: training against validation loss: a gap means too many passes (smaller model,
-# dropout), both still falling together means the model or the time is too small.
+# 1 point: steps from the measured seconds a step; the larger model about 4 times slower. 1 point: tokens a step times
+# steps over the length of the text. 1 point: training against validation loss: a gap means too many passes (smaller
+# model, dropout), both still falling together means the model or the time is too small.
 # === END MARK SCHEME ===
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "tinygpt-reflect-budget", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# My run took about 20 ms a step: eight hours are 1.4 million steps of 12 x 64 tokens, so each character would be a target about
-# 1,100 times. A model with four times the parameters does a quarter of the steps and still sees each one 270 times. The
-# text is what is scarce: both would learn it by heart. So I take the larger model with dropout, stop when the validation loss
-# has not improved for some epochs, and look at the gap between training and validation: if it opens, less
-# model or more dropout; if both still fall together in the morning, more time or more model.
+# My run took about 20 ms a step: eight hours are 1.4 million steps of 12 x 64 tokens, so each character would be a
+# target about 1,100 times. A model with four times the parameters does a quarter of the steps and still sees each one
+# 270 times. The text is what is scarce: both would learn it by heart. So I take the larger model with dropout, stop
+# when the validation loss has not improved for some epochs, and look at the gap between training and validation: if it
+# opens, less model or more dropout; if both still fall together in the morning, more time or more model.
 # ### END SOLUTION
