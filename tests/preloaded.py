@@ -84,7 +84,13 @@ class Preloaded:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[handle],
             )
+        atexit.register(self._end)
         return self._line
+
+    def _end(self) -> None:
+        assert self._process
+        self._line.close()
+        self._process.wait()
 
 
 PRELOADED = Preloaded()  # for all tests that share a process
