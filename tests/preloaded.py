@@ -1,4 +1,4 @@
-"""A process that has loaded the libraries that ``tito`` needs, and becomes ``python -m tito`` by a fork.
+"""A process that has loaded the libraries that ``tito`` needs, and becomes ``python -m tito`` or nbgrader by a fork.
 
 Most commands take longer to load them than for what they do. A command that is run here is a process of its own, with
 the ``tito`` and the ``tinytorch`` of its own tree, as any other; but what Python itself reads when it starts, such as
@@ -48,9 +48,9 @@ class Preloaded:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(
-        self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
+        self, program: str, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``python -m tito *args`` in the folder ``cwd``, with no input.
+        """Run ``python -m program *args`` in the folder ``cwd``, with no input.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class Preloaded:
         """
         line = self._line if self._process else self._start()
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            order = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
+            order = json.dumps({"argv": [program, *args], "cwd": str(cwd), "env": dict(env)}).encode()
             line.settimeout(_START_SECONDS)
             socket.send_fds(line, [len(order).to_bytes(4, "big")], [out.fileno(), err.fileno()])
             line.sendall(order)
@@ -84,7 +84,13 @@ class Preloaded:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[handle],
             )
+        atexit.register(self._end)
         return self._line
+
+    def _end(self) -> None:
+        assert self._process
+        self._line.close()
+        self._process.wait()
 
 
 PRELOADED = Preloaded()  # for all tests that share a process
@@ -111,7 +117,7 @@ def _text(file: IO[bytes]) -> str:
 
 
 def _serve(line: socket.socket) -> list[str] | None:
-    """Begin one process after the other; in each of them, its arguments; None when nobody wants any more."""
+    """Begin one process after the other; in each of them, what it is to run; None when nobody wants any more."""
     while True:
         size, handles, _, _ = socket.recv_fds(line, 4, 2)
         if not size:
@@ -121,7 +127,7 @@ def _serve(line: socket.socket) -> list[str] | None:
         if pid == 0:
             line.close()
             _become(order["cwd"], order["env"], handles)
-            return list(order["args"])
+            return list(order["argv"])
         for handle in handles:
             os.close(handle)
         line.sendall(pid.to_bytes(8, "big"))
@@ -153,12 +159,12 @@ def main() -> None:
         import_module(name)
     gc.collect()
     gc.freeze()
-    args = _serve(socket.socket(fileno=int(sys.argv[1])))
-    if args is None:
+    argv = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if argv is None:
         return
-    sys.argv = ["tito", *args]
+    sys.argv = argv
     try:
-        runpy.run_module("tito", run_name="__main__", alter_sys=True)
+        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if not isinstance(end.code, int | None):
             raise

@@ -152,7 +152,7 @@ def _earned(directory: Directory, printed: str) -> dict[tuple[str, str], Earned]
 def tito(course: Course, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run an instructor's command of the tree as a person would."""
     own = {"PYTHONPATH": str(course.root), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
-    return PRELOADED.run(["nbgrader", *args], cwd=course.root, env=os.environ | own, timeout=timeout)
+    return PRELOADED.run("tito", ["nbgrader", *args], cwd=course.root, env=os.environ | own, timeout=timeout)
 
 
 def _told(printed: str) -> dict[tuple[str, str], dict[str, Any]]:

@@ -420,7 +420,7 @@ def _run_tito(
         return subprocess.run(
             command, cwd=cwd or root, env=os.environ | own | env, capture_output=True, text=True, timeout=timeout
         )
-    return PRELOADED.run(words, cwd=cwd or root, env=os.environ | own | env, timeout=timeout)
+    return PRELOADED.run("tito", words, cwd=cwd or root, env=os.environ | own | env, timeout=timeout)
 
 
 @pytest.fixture(scope="session")

@@ -244,7 +244,8 @@ def test_notebook_that_cannot_be_judged(student: Student, command: str, content:
     ],
 )
 def test_cell_that_goes_wrong_is_named(student: Student, line: str, says: str) -> None:
-    set_limit(student, "cell_seconds", 2)
+    if says == "cell_seconds":  # the others may take their time on a busy machine
+        set_limit(student, "cell_seconds", 2)
     student.solve("01", setup_report=f"\n{line}")
     before = student.snapshot()
     done = student.tito("module", "complete", "01")

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from tests.preloaded import PRELOADED
 from tito.course import Course, Module
 from tito.grading.directory import Directory
 from tito.grading.scores import read_scores
@@ -237,15 +237,7 @@ def test_nbgraders_own_commands_work_and_give_the_same_scores(
 
 
 def run_nbgrader(tree: Path, root: Path, *args: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *args],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(tree)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = PRELOADED.run("nbgrader", args, cwd=root, env=os.environ | {"PYTHONPATH": str(tree)}, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
