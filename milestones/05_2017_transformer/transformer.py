@@ -82,10 +82,10 @@ def draw_maps(maps: np.ndarray, text: str, inches: float) -> plt.Figure:
     for (block, head), panel in np.ndenumerate(panels):
         panel.imshow(np.sqrt(maps[block, head]), cmap="Blues", vmin=0, vmax=1)
         panel.set_title(f"block {block + 1}, head {head + 1}", fontsize=9, pad=4)
-        for set_ticks in (panel.set_xticks, panel.set_yticks):
-            set_ticks(places, text, fontsize=min(9, 60 * inches / len(text)), family="monospace")
+        panel.set(xticks=[], yticks=[])
         panel.tick_params(length=0, pad=1)
-        panel.label_outer()
+    for set_ticks in [panel.set_xticks for panel in panels[-1]] + [panel.set_yticks for panel in panels[:, 0]]:
+        set_ticks(places, text, fontsize=min(9, 60 * inches / len(text)), family="monospace")
     figure.suptitle("Where it looks (column) when it has read each character (row)")
     return figure
 
@@ -157,7 +157,7 @@ def reverse() -> None:
 CONTEXT, BATCH = 64, 12
 PYTORCH = 1.7  # the loss of the same network trained in PyTorch: benchmarks/shakespeare_gpt.py
 BEGINNING = "ROMEO:\n"
-LINE = "Friends, Romans, countrymen, lend me your ears;"  # from a play that is not learned from
+LINE = "countrymen, lend me your ears;"  # from a play that is not learned from
 checkpoint = run.folder / f"shakespeare_{settings.steps}_steps_seed_{settings.seed}.npz"
 samples = checkpoint.with_suffix(".txt")
 plays = data.text("shakespeare")
