@@ -168,7 +168,7 @@ def shakespeare() -> None:
     train, unseen = np.split(np.array(characters.encode(plays)), [len(plays) * 9 // 10])
     model = TinyGPT(TinyGPTConfig(characters.vocab_size, CONTEXT, num_layers=4, num_heads=4, embed_dim=128))
     writer = TextGenerator(model, characters)
-    writes = SampleWriter(writer, BEGINNING, 200, every_epochs=POINTS // 4, show=show)
+    writes = SampleWriter(writer, BEGINNING, 120, every_epochs=POINTS // 4, show=show)
     report = Report()
     trainer = LanguageModelTrainer(
         model, settings.steps, lr=1e-3, min_lr=1e-4, warmup_steps=settings.steps // 20, weight_decay=0.1,
