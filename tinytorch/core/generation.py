@@ -25,7 +25,7 @@ from .transformers import LayerNorm, PositionwiseFeedForward, Transformer, layer
 __all__ = ['PLAIN', 'finite_peaks', 'scale_temperature', 'sample', 'keep_top_k', 'keep_top_p', 'penalize_repetition', 'Sampling',
            'KVCache', 'affine', 'cached_attention', 'pad_rows', 'places_of', 'mask_of', 'plain_linear', 'plain_norm',
            'plain_feed_forward', 'through_tensors', 'plain', 'cached_features', 'cached_logits', 'window_start',
-           'visible_parts', 'fresh_logits', 'kept_logits', 'steps', 'as_texts', 'generate', 'checked_stops', 'cut_at',
+           'visible_parts', 'fresh_logits', 'kept_logits', 'steps', 'cut_at', 'as_texts', 'generate', 'checked_stops',
            'stream', 'one_by_one']
 
 # %% modules/15_generation/generation_dev.py #generation-sample
@@ -276,14 +276,14 @@ class KVCache:
         head_dim: int,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        sizes = {
-            "num_layers": num_layers,
-            "batch_size": batch_size,
-            "num_heads": num_heads,
-            "max_seq_length": max_seq_length,
-            "head_dim": head_dim,
-        }
-        shape = tuple(whole_size("KVCache", name, size) for name, size in sizes.items())
+        sizes = (
+            ("num_layers", num_layers),
+            ("batch_size", batch_size),
+            ("num_heads", num_heads),
+            ("max_seq_length", max_seq_length),
+            ("head_dim", head_dim),
+        )
+        shape = tuple(whole_size("KVCache", name, size) for name, size in sizes)
         self.max_seq_length = max_seq_length
         self.length = 0
         self.padding: Array = np.zeros(batch_size, np.int64)
@@ -418,6 +418,13 @@ def pad_rows(rows: Sequence[Sequence[int]], pad_id: int, left: bool) -> tuple[Ar
 def places_of(padding: Array, start: int, new: int) -> Array:
     """Where in its text each of ``new`` tokens stands, from column ``start`` of the table on: integers (B, new).
 
+    Parameters
+    ----------
+    padding
+        For each text, how many columns are padding, at its beginning: integers (B,).
+    start, new
+        The first column, and how many.
+
     EXAMPLE:
     >>> places_of(np.array([0, 2]), 1, 3)
     array([[1, 2, 3],
@@ -433,15 +440,16 @@ def mask_of(padding: Array, start: int, new: int) -> Array | None:
     None, if it may attend to all: a single new token without padding.
 
     EXAMPLE:
-    >>> mask_of(np.array([0, 2]), 2, 1)
-    array([[[[ True,  True,  True]]], [[[False, False,  True]]]])
+    >>> mask_of(np.array([0, 2]), 2, 1)[:, 0, 0]
+    array([[ True,  True,  True],
+           [False, False,  True]])
     """
     if new == 1 and not padding.any():
         return None
     is_token = np.arange(start + new) >= padding[:, None, None, None]
     return is_token & causal_mask(new, start + new)
 
-# %% modules/15_generation/generation_dev.py #generation-026
+# %% modules/15_generation/generation_dev.py #generation-048
 def plain_linear(layer: Linear, x: Array) -> Array:
     """A Linear of arrays."""
     return affine(x, layer.weight.data, None if layer.bias is None else layer.bias.data)
@@ -465,6 +473,7 @@ def through_tensors(layer: Module, x: Array) -> Array:
     return layer(from_numpy(x)).data  # type: ignore[no-any-return]
 
 
+# for each class of layer, what does to an array what the layer does to a Tensor when it is not trained
 PLAIN: dict[type[Module], Callable[[Any, Array], Array]] = {
     Linear: plain_linear,
     LayerNorm: plain_norm,
@@ -487,16 +496,23 @@ def cached_features(model: Transformer, ids: Array, cache: KVCache) -> Array:
     ids
         Integers (B, T), valid ones.
     cache
-        It grows by T.
+        It grows by T, for which there must be places.
+
+    EXAMPLE:
+    >>> model = Transformer(65, 8, 2, 1, 32, 16)
+    >>> cached_features(model, np.array([[5, 3, 9]]), KVCache.for_model(model)).shape
+    (1, 3, 8)
     """
-    new = ids.shape[1]
-    cache.whole_span(new)
-    places, mask = places_of(cache.padding, cache.length, new), mask_of(cache.padding, cache.length, new)
-    stream_of = model.token_embedding.weight.data[ids] + model.position_embedding.weight.data[places]
-    for layer, block in enumerate(model.blocks):
-        stream_of += cached_attention(block.attention, plain(block.norm1, stream_of), cache, layer, mask)
-        stream_of += plain(block.feed_forward, plain(block.norm2, stream_of))
-    return plain(model.norm, stream_of)
+    words, positions = model.token_embedding.weight.data, model.position_embedding.weight.data
+    blocks: Any = model.blocks
+    new = cache.whole_span(ids.shape[1])
+    places = places_of(cache.padding, new.start, ids.shape[1])
+    mask = mask_of(cache.padding, new.start, ids.shape[1])
+    flow: Array = words[ids] + positions[places]
+    for layer, block in enumerate(blocks):
+        flow += cached_attention(block.attention, plain(block.norm1, flow), cache, layer, mask)
+        flow += plain(block.feed_forward, plain(block.norm2, flow))
+    return plain(model.norm, flow)
 
 
 def cached_logits(model: Transformer, ids: Any, cache: KVCache) -> Array:
@@ -549,34 +565,50 @@ def visible_parts(texts: Sequence[Sequence[int]], max_seq_length: int) -> list[S
 
 
 def fresh_logits(model: Transformer, texts: Sequence[Sequence[int]], pad_id: int) -> Array:
-    """The logits (B, V) for the next token of each text, computed from the whole text.
+    """The logits (B, V) for the next token of each text, computed from all that is visible of it.
+
+    EXAMPLE:
+    >>> fresh_logits(Transformer(65, 8, 2, 1, 32, 16), [[5, 3], [9]], pad_id=0).shape
+    (2, 65)
     """
-    padded, missing = pad_rows(visible_parts(texts, model.max_seq_length), pad_id, left=False)
-    ends = padded.shape[1] - 1 - missing
-    last_vectors = model.features(padded)[np.arange(len(texts)), ends]
-    return model.head(last_vectors).data
+    parts = visible_parts(texts, model.max_seq_length)
+    filled, missing = pad_rows(parts, pad_id, left=False)
+    final = model.features(filled)[np.arange(len(parts)), filled.shape[1] - 1 - missing]
+    logits: Array = model.head(final).data
+    return logits
 
 
 def kept_logits(model: Transformer, texts: Sequence[Sequence[int]], cache: KVCache, pad_id: int) -> Array:
-    """The same, computed from the last token of each text and what the cache holds of those before.
+    """The same, computed from each text's last token, and from what the cache holds of the tokens before.
 
-    If that is not the part that is to be looked at, the cache is filled anew.
+    If the cache holds something else than all visible tokens but the last one of each text, it is filled anew.
+
+    EXAMPLE:
+    >>> model = Transformer(65, 8, 2, 1, 32, 16)
+    >>> kept_logits(model, [[5, 3], [9]], KVCache.for_model(model, 2), pad_id=0).shape
+    (2, 65)
     """
     parts = visible_parts(texts, model.max_seq_length)
     held = cache.length - cache.padding
-    if all(len(part) == there + 1 for part, there in zip(parts, held, strict=True)):
+    if all(len(part) == known + 1 for part, known in zip(parts, held, strict=True)):
         unread = np.array([part[-1:] for part in parts])
     else:
         unread, padding = pad_rows(parts, pad_id, left=True)
         cache.clear(padding)
-    last_vectors = cached_features(model, unread, cache)[:, -1]
-    return plain(model.head, last_vectors)
+    return plain(model.head, cached_features(model, unread, cache)[:, -1])
 
 # %% modules/15_generation/generation_dev.py #generation-generate
 def steps(
     model: Transformer, texts: list[list[int]], max_new_tokens: int, sampling: Sampling, use_cache: bool, pad_id: int
 ) -> Iterator[Array]:
     """Choose a token for each text, append it, and give the tokens (B,); ``max_new_tokens`` times.
+
+    ``texts`` grow while this goes on. The model should be in evaluation mode.
+
+    EXAMPLE:
+    >>> texts = [[1, 2]]
+    >>> for tokens in steps(Transformer(65, 8, 2, 1, 32, 16), texts, 3, Sampling(), True, 0): print(len(texts[0]), end=" ")
+    3 4 5
     """
     generator = sampling.generator()
     cache = KVCache.for_model(model, len(texts)) if use_cache else None
@@ -588,6 +620,19 @@ def steps(
         yield chosen
 
 
+def cut_at(written: list[int], begin: int, stops: Sequence[int]) -> list[int]:
+    """``written`` up to the first of ``stops`` at or after the place ``begin``, that one included; all if there is none.
+
+    EXAMPLE:
+    >>> cut_at([5, 1, 2, 5, 3], begin=1, stops=[5, 3])
+    [5, 1, 2, 5]
+    """
+    for place in range(begin, len(written)):
+        if written[place] in stops:
+            return written[: place + 1]
+    return written
+
+# %% modules/15_generation/generation_dev.py #generation-065
 def as_texts(model: Transformer, prompts: Any) -> list[list[int]]:
     """``prompts`` as a list of lists of tokens, checked; a single prompt as a list of one.
 
@@ -609,7 +654,7 @@ def generate(
     prompts: Any,
     max_new_tokens: int,
     *,
-    sampling: Sampling = Sampling(),  # noqa: B008
+    sampling: Sampling = Sampling(),
     stop_tokens: Iterable[int] = (),
     use_cache: bool = True,
     pad_id: int = 0,
@@ -662,18 +707,12 @@ def checked_stops(model: Transformer, max_new_tokens: int, stop_tokens: Iterable
     return check_ids(list(stop_tokens), model.vocab_size).tolist()  # type: ignore[no-any-return]
 
 
-def cut_at(text: list[int], begin: int, stops: list[int]) -> list[int]:
-    """``text`` up to the first of ``stops`` at or after the place ``begin``, that one included."""
-    ends = (place + 1 for place in range(begin, len(text)) if text[place] in stops)
-    return text[: next(ends, None)]
-
-
 def stream(
     model: Transformer,
     prompt: Any,
     max_new_tokens: int,
     *,
-    sampling: Sampling = Sampling(),  # noqa: B008
+    sampling: Sampling = Sampling(),
     stop_tokens: Iterable[int] = (),
     use_cache: bool = True,
 ) -> Iterator[int]:

@@ -127,16 +127,8 @@ class TinyGPT(Transformer):
     def __init__(self, config: TinyGPTConfig) -> None:
         if not isinstance(config, TinyGPTConfig):
             raise TypeError(f"TinyGPT: expected a TinyGPTConfig, got {type(config).__name__}")
-        super().__init__(
-            vocab_size=config.vocab_size,
-            embed_dim=config.embed_dim,
-            num_heads=config.num_heads,
-            num_layers=config.num_layers,
-            hidden_dim=config.feed_forward_dim,
-            max_seq_length=config.max_seq_length,
-            dropout=config.dropout,
-            tie_weights=config.tie_weights,
-        )
+        sizes = asdict(config) | {"hidden_dim": config.feed_forward_dim}
+        super().__init__(**sizes)
         self.config = config
 
     def parameters_by_part(self) -> dict[str, int]:
@@ -456,15 +448,8 @@ class LanguageModelTrainer(Trainer):
         optimizer = AdamW(decay_groups(model, weight_decay), lr=lr, betas=betas)
         rising = total_steps // 20 if warmup_steps is None else warmup_steps
         rates = CosineWarmupLR(optimizer, rising, total_steps, lr / 10 if min_lr is None else min_lr)
-        super().__init__(
-            model,
-            LanguageModelLoss(pad_id),
-            optimizer,
-            scheduler=rates,
-            max_grad_norm=max_grad_norm,
-            accumulate=accumulate,
-            callbacks=callbacks,
-        )
+        rest: dict[str, Any] = {"max_grad_norm": max_grad_norm, "accumulate": accumulate, "callbacks": callbacks}
+        super().__init__(model, LanguageModelLoss(pad_id), optimizer, scheduler=rates, **rest)
 
     def fit(
         self, loader: Iterable[Batch], epochs: int | None = None, validation: Iterable[Batch] | None = None
@@ -478,9 +463,9 @@ class LanguageModelTrainer(Trainer):
 
     def train_step(self, group: Sequence[Batch]) -> None:
         """One optimizer step on the batches of ``group``, in which every target weighs the same."""
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         self.watch(group, accumulate_by_tokens(self.model, self.loss, group))
-        self.update()
+        super().update()
 
     def note(self, averages: dict[str, Average], outputs: Any, targets: Any, loss: float) -> None:
         """Add the loss of a batch to the averages, with the number of targets that count as its weight."""
@@ -550,13 +535,13 @@ def until_stop(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
     ['Exit', '.']
     """
     waiting = ""
-    for piece in pieces:
-        waiting += piece
-        places = [waiting.find(stop) for stop in stops if stop in waiting]
-        safe = min(places) if places else len(waiting) - held_back(waiting, stops)
+    for arrived in pieces:
+        waiting += arrived
+        stopped_at = [waiting.find(stop) for stop in stops if stop in waiting]
+        safe = min(stopped_at) if stopped_at else len(waiting) - held_back(waiting, stops)
         if safe:
             yield waiting[:safe]
-        if places:
+        if stopped_at:
             return
         waiting = waiting[safe:]
     if waiting:
@@ -597,14 +582,14 @@ class TextGenerator:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The ids of ``prompt``; ValueError if it is empty or has characters that the tokenizer does not know."""
-        numbers: list[int] = self.tokenizer.encode(prompt)
-        if not numbers:
+        begun: list[int] = self.tokenizer.encode(prompt)
+        if not begun:
             raise ValueError("TextGenerator: the prompt is empty; begin with something, if only a line break")
         there_and_back = {mark: self.tokenizer.decode(self.tokenizer.encode(mark)) for mark in prompt}
         strange = sorted(mark for mark, back in there_and_back.items() if back != mark)
         if strange:
             raise ValueError(f"TextGenerator: the tokenizer does not know {', '.join(map(repr, strange))}")
-        return numbers
+        return begun
 
     def stream(
         self,
@@ -636,8 +621,7 @@ class TextGenerator:
             If the prompt is no text, empty or not known; and see module 15's ``stream``.
         """
         stops = [stop] if isinstance(stop, str) else list(stop)
-        begun = self.prompt_ids(prompt)
-        tokens = stream(self.model, begun, max_new_tokens, sampling=sampling, stop_tokens=stop_tokens)
+        tokens = stream(self.model, self.prompt_ids(prompt), max_new_tokens, sampling=sampling, stop_tokens=stop_tokens)
         spoken = (self.token_bytes(token) for token in tokens if token not in stop_tokens)
         return until_stop(whole_characters(spoken), stops)
 
