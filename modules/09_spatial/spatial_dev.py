@@ -608,7 +608,7 @@ def kernel_rows(weight: Array, groups: int) -> Array:
     return parted.reshape(kh, groups, outputs // groups, channels * kw)
 
 
-COLUMNS = 512  # of a block: few enough to stay in the cache
+COLUMNS = 2048  # of a block: enough for a long product, few enough to stay in the cache
 
 
 def conv2d_forward(
@@ -724,9 +724,9 @@ for label, (x, weight) in contest.items():
     print(f"   shifts  {by_shifts}")
 
 # %% [markdown]
-# Measured: loops 3.3 s and 3.7 s; columns 1.1 ms and 8.9 ms; shifts 1.3 ms and 5.8 ms (the fastest of 41 runs, the
-# machine being busy with other things). Peak memory: 5.6 MB against 2.3 MB, and 16.1 MB against 2.2 MB. With 48
-# channels the shifts save a third of the time and six sevenths of the memory. With 3 channels they save memory only: a
+# Measured: loops 3.3 s and 3.7 s; columns 1.1 ms and 8.9 ms; shifts 1.1 ms and 5.9 ms (the fastest of 41 runs, the
+# machine being busy with other things). Peak memory: 5.6 MB against 2.5 MB, and 16.1 MB against 3.8 MB. With 48
+# channels the shifts save a third of the time and three quarters of the memory. With 3 channels they save memory only: a
 # row of the kernel has 3 · 3 weights, too few to keep a product busy, and there are three such products. In a network
 # all layers but the first have many channels, so this is the form we keep.
 #
@@ -1242,7 +1242,7 @@ print(f"maximum of slices: {sliced}; {reshaped.median_s / sliced.median_s:.0f} t
 
 # %% nbgrader={"grade": false, "grade_id": "spatial-max-pool", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-CACHED = 100_000  # numbers of a block that stay in the cache while they are worked on
+CACHED = 400_000  # numbers of a block that stay in the cache while they are worked on
 
 
 def fold_windows(

@@ -186,35 +186,58 @@ def test_ctrl_c_ends_the_program(tree: Path) -> None:
     assert list((tree / "results/03_1986_mlp").iterdir()) == []
 
 
-def test_what_learns_shakespeare_can_be_stopped_resumed_and_talked_to(tree: Path, run_tito: RunTito) -> None:
-    plays = tree / "datasets/shakespeare/shakespeare.txt"
-    table = tree / "tito/data/datasets.toml"
-    table.write_text(table.read_text().replace(f"bytes = {plays.stat().st_size}", "bytes = 6000"))
-    plays.write_bytes(plays.read_bytes()[:6000])
-    run = ("milestone", "run", "05")
-    says = refused_after_the_title(run_tito(tree, *run, "--prompt", "HAMLET:", **ALONE))
-    assert "nothing has learned Shakespeare here yet" in says and "run 05 --task shakespeare" in says
+def test_a_stopped_run_goes_on_where_it_was(tree: Path, run_tito: RunTito) -> None:
+    run = ("milestone", "run", "04", "--epochs", "4")
+    folder = tree / "results/04_1998_cnn"
 
-    run_shortly = (*run, "--task", "shakespeare", "--steps", "20")
+    def measured() -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads((folder / "result.json").read_text())["measured"]
+        return fields
+
+    says = refused_after_the_title(run_tito(tree, *run, "--resume", **ALONE))
+    assert "no run with these settings was stopped" in says and "leave out --resume" in says
+    run_tito(tree, *run, **ALONE)
+    whole = measured()
+    (checkpoint,) = folder.glob("*.npz")
+
+    stop_at("epoch 2/4", tree, *run)  # then the one before is kept
+    assert checkpoint.with_suffix(".npz.bak").is_file(), "a new run does not overwrite an older one"
+    resumed = run_tito(tree, *run, "--resume", **ALONE)
+    assert re.search(r"Going on after epoch [12], ", resumed.stdout), resumed.stdout + resumed.stderr
+    again = measured()
+    assert (again["history"], again["confusion"]) == (whole["history"], whole["confusion"])
+
+
+def stop_at(line: str, tree: Path, *args: str) -> None:
+    """Run ``tito`` with ``args``, and press Ctrl-C as soon as it writes a line that begins with ``line``."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tito", *run_shortly],
+        [sys.executable, "-m", "tito", *args],
         cwd=tree,
         env=os.environ | ALONE | {"PYTHONPATH": str(tree)},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    assert any(line.startswith("step    4") for line in process.stdout)  # then step 3 is kept
+    assert any(written.startswith(line) for written in process.stdout)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
-    resumed = run_tito(tree, *run_shortly, "--resume", timeout=300, **ALONE)
+
+
+def test_what_learns_shakespeare_can_be_stopped_resumed_and_talked_to(tree: Path, run_tito: RunTito) -> None:
+    plays, table = tree / "datasets/shakespeare/shakespeare.txt", tree / "tito/data/datasets.toml"
+    table.write_text(table.read_text().replace(f"bytes = {plays.stat().st_size}", "bytes = 6000"))
+    plays.write_bytes(plays.read_bytes()[:6000])
+    folder, run = tree / "results/05_2017_transformer", ("milestone", "run", "05")
+    says = refused_after_the_title(run_tito(tree, *run, "--prompt", "HAMLET:", **ALONE))
+    assert "nothing has learned Shakespeare here yet" in says and "run 05 --task shakespeare" in says
+
+    stop_at("step    4", tree, *run, "--task", "shakespeare", "--steps", "20")  # then step 3 is kept
+    resumed = run_tito(tree, *run, "--resume", "--steps", "20", timeout=300, **ALONE)
     went_on = re.search(r"Going on after step (\d+), ", resumed.stdout)
-    assert went_on and 3 <= int(went_on[1]) < 20, resumed.stdout + resumed.stderr
-    assert [int(step) for step in re.findall(r"^step +(\d+)", resumed.stdout, re.M)] == list(
-        range(int(went_on[1]) + 1, 21)
-    )
+    assert went_on and int(went_on[1]) in range(3, 20), resumed.stdout + resumed.stderr
+    steps = [int(step) for step in re.findall(r"^step +(\d+)", resumed.stdout, re.MULTILINE)]
+    assert steps == list(range(int(went_on[1]) + 1, 21))
     assert resumed.returncode == 1 and "missed loss on unseen plays" in resumed.stdout
-    folder = tree / "results/05_2017_transformer"
     assert len(json.loads((folder / "result.json").read_text())["measured"]["history"]["val_loss"]) == 20
     kept = {path.name.removeprefix("shakespeare_") for path in folder.iterdir()}
     assert kept == {"learning.png", "attention.png", "20_steps_seed_0.npz", "20_steps_seed_0.txt", "result.json"}

@@ -209,7 +209,7 @@ def kernel_rows(weight: Array, groups: int) -> Array:
     return parted.reshape(kh, groups, outputs // groups, channels * kw)
 
 
-COLUMNS = 512  # of a block: few enough to stay in the cache
+COLUMNS = 2048  # of a block: enough for a long product, few enough to stay in the cache
 
 
 def conv2d_forward(
@@ -504,7 +504,7 @@ def _framed(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Any)
     return x, front
 
 # %% modules/09_spatial/spatial_dev.py #spatial-max-pool
-CACHED = 100_000  # numbers of a block that stay in the cache while they are worked on
+CACHED = 400_000  # numbers of a block that stay in the cache while they are worked on
 
 
 def fold_windows(

@@ -11,6 +11,7 @@ import os
 import queue
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tito.course import Course, Limits
 from tito.errors import TitoError
@@ -203,9 +204,9 @@ def _serve(connection: Connection, number: int, tree: Path, secret: bytes, isola
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     course = Course(tree)
     _limit_memory(course.limits)
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with ExitStack() as stack, suppress(EOFError, OSError):
-        signal.signal(signal.SIGTERM, lambda *_: _leave(stack))
         grader = _Grader(course, secret, isolation, stack)
         connection.send(None)
         while True:
@@ -237,11 +238,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _leave(stack: ExitStack) -> None:
-    try:
-        stack.close()
-    finally:
-        os._exit(1)
+def _leave(*_: object) -> NoReturn:
+    """End from wherever the grader is, so that what was only half made is tidied up as well."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
 
 
 class _Grader:
