@@ -12,8 +12,8 @@ waits; so what else the machine does meanwhile falls on both. Loading, measuring
 
 Compared are the validation loss, over the whole last tenth, and the seconds of training. Not compared are PyTorch's
 ways to be faster, ``torch.compile``, a fused optimizer or bfloat16; graphics cards; larger models, where both would
-spend their time in the same matrix products; memory. Both round in their own ways, so after some hundred steps they are
-two different runs: what is claimed is that they end within 0.03, and not which of them is the better.
+spend their time in the same matrix products; memory. Both round in their own ways, which may become larger differences
+over many steps: what is claimed is that the losses end within 0.03.
 """
 
 from __future__ import annotations
