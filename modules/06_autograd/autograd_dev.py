@@ -48,6 +48,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.core.activations import GELU_EXACT, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SOFTMAX
+from tinytorch.core.layers import LINEAR
 from tinytorch.core.losses import (
     BCE,
     BCE_WITH_LOGITS,
@@ -824,6 +825,22 @@ def test_unbroadcast():
 
 
 test_unbroadcast()
+
+# %% [markdown]
+# ### All three at once: `linear`
+#
+# The operation `linear` of module 04 is a product and a stretched bias in one, `x @ weight.T + bias`. You have worked out
+# all that its rule needs: two products and a sum over the rows. The sum is written as a product too, with a row of
+# ones: a matrix product reads `g` once, with all processors.
+
+# %%
+#| export
+@defvjp(LINEAR)
+def _linear(g: Array, out: Array, x: Array, weight: Array, bias: Array | None = None) -> Any:
+    """x @ weight.T + bias, for x with any number of axes in front of its features."""
+    rows, row_g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    to_x, to_weight = lambda: (row_g @ weight).reshape(x.shape), lambda: row_g.T @ rows
+    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: np.ones(len(rows), g.dtype) @ row_g)
 
 # %% [markdown]
 # ## 8. Reductions

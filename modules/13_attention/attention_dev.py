@@ -44,7 +44,7 @@ import numpy as np
 
 from tinytorch.core.activations import floating
 from tinytorch.core.autograd import defvjp
-from tinytorch.core.layers import Dropout, Linear, Module, Parameter, uniform_parameter, whole_size
+from tinytorch.core.layers import Dropout, Linear, Module, Parameter, linear, uniform_parameter, whole_size
 from tinytorch.core.tensor import Array, Op, Tensor, apply, broadcast_shape
 
 # %%
@@ -1076,20 +1076,6 @@ test_heads()
 
 # %% nbgrader={"grade": false, "grade_id": "attention-multi-head", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-def linear_map(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ weight.T + bias`` for x (..., E) and weight (F, E), as one product of two matrices; of shape (..., F).
-
-    Raises
-    ------
-    ValueError
-        If the last axis of ``x`` is not E long.
-    """
-    if x.shape[-1:] != weight.shape[1:]:
-        raise ValueError(f"attention: expected {weight.shape[1]} features on the last axis, got shape {x.shape}")
-    rows = x.reshape(-1, weight.shape[1]) @ weight.T
-    return (rows if bias is None else rows + bias).reshape(*x.shape[:-1], weight.shape[0])
-
-
 class MultiHeadAttention(Module):
     """Attention by several heads side by side, whose findings a linear layer joins.
 
@@ -1123,9 +1109,9 @@ class MultiHeadAttention(Module):
     TODO: Fill in `project` and `attend`.
 
     APPROACH:
-    1. `project`, if query, key and value are the same object: one `linear_map` with all of `in_proj_weight`, then
+    1. `project`, if query, key and value are the same object: one `linear` with all of `in_proj_weight`, then
        `split` of the result along its last axis, into pieces of length E.
-    2. If not: split weight and bias along their first axis instead, and a `linear_map` for each of the three. There
+    2. If not: split weight and bias along their first axis instead, and a `linear` for each of the three. There
        may be no bias.
     3. Either way, `split_heads` for each of the three, returned as a tuple.
     4. `attend`: `scaled_dot_product_attention` with mask and weights; dropout only if `self.training`.
@@ -1182,11 +1168,11 @@ class MultiHeadAttention(Module):
         """The queries (..., H, T, D), keys and values (..., H, S, D) of all heads."""
         ### BEGIN SOLUTION
         if query is key and key is value:
-            parts = linear_map(query, self.in_proj_weight, self.in_proj_bias).split(self.embed_dim, axis=-1)
+            parts = linear(query, self.in_proj_weight, self.in_proj_bias).split(self.embed_dim, axis=-1)
         else:
             weights = self.in_proj_weight.split(self.embed_dim)
             biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.split(self.embed_dim)
-            parts = [linear_map(*each) for each in zip((query, key, value), weights, biases, strict=True)]
+            parts = [linear(*each) for each in zip((query, key, value), weights, biases, strict=True)]
         return tuple(split_heads(part, self.num_heads) for part in parts)
         ### END SOLUTION
 

@@ -10,9 +10,10 @@ import weakref
 import numpy as np
 import pytest
 
-from tinytorch.core import activations, tensor
+from tinytorch.core import activations, layers, losses, tensor
 from tinytorch.core.activations import gelu, leaky_relu, relu, sigmoid, softmax, tanh
 from tinytorch.core.autograd import RULES, defvjp, gradcheck, is_grad_enabled, no_grad, unbroadcast
+from tinytorch.core.layers import linear
 from tinytorch.core.tensor import Op, Tensor, apply, concatenate, maximum, stack, where
 
 
@@ -35,10 +36,9 @@ def make_op():
     RULES.update(before)
 
 
-def test_every_operation_of_tensor_and_activations_has_a_rule():
-    operations = {
-        value.name for part in (tensor, activations) for value in vars(part).values() if isinstance(value, Op)
-    }
+def test_every_operation_of_the_modules_before_has_a_rule():
+    parts = (tensor, activations, layers, losses)
+    operations = {value.name for part in parts for value in vars(part).values() if isinstance(value, Op)}
     assert operations <= set(RULES), f"without a rule: {sorted(operations - set(RULES))}"
 
 
@@ -54,6 +54,7 @@ def test_every_operation_of_tensor_and_activations_has_a_rule():
         lambda x, y: x.mean(axis=0) + y.var(axis=0) + (x * x + 1.0).sqrt().log().sum(axis=(0, -1)),
         lambda x, y: concatenate([x[:, ::2], y[1:, [0, 0]].reshape(-1, 2)[:2]]).tanh(),
         lambda x, y: stack([x.permute(1, 0)[0], y.T[-1, :2]], axis=1) @ x,
+        lambda x, y: linear(x, y, y[:, 0]) - linear(x[0], y) + linear(x.reshape(2, 1, 3), y).sum(axis=0),
         lambda x, y: sum(piece.sum() * n for n, piece in enumerate(x.split(1, axis=1))) + y,
     ],
 )

@@ -12,13 +12,13 @@ import numpy as np
 
 from .activations import floating
 from .autograd import defvjp
-from .layers import Dropout, Linear, Module, Parameter, uniform_parameter, whole_size
+from .layers import Dropout, Linear, Module, Parameter, linear, uniform_parameter, whole_size
 from .tensor import Array, Op, Tensor, apply, broadcast_shape
 
 # %% auto #0
 __all__ = ['ATTENTION', 'causal_mask', 'padding_mask', 'check_mask', 'attention_weights', 'attention_gradients', 'scores_shape',
-           'scaled_dot_product_attention', 'SelfAttention', 'split_heads', 'merge_heads', 'linear_map',
-           'MultiHeadAttention', 'add_chunk', 'chunked_attention']
+           'scaled_dot_product_attention', 'SelfAttention', 'split_heads', 'merge_heads', 'MultiHeadAttention',
+           'add_chunk', 'chunked_attention']
 
 # %% modules/13_attention/attention_dev.py #attention-masks
 def causal_mask(size: int, keys: int | None = None) -> Array:
@@ -285,20 +285,6 @@ def merge_heads(x: Tensor) -> Tensor:
     return swapped.reshape(*swapped.shape[:-2], -1)
 
 # %% modules/13_attention/attention_dev.py #attention-multi-head
-def linear_map(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ weight.T + bias`` for x (..., E) and weight (F, E), as one product of two matrices; of shape (..., F).
-
-    Raises
-    ------
-    ValueError
-        If the last axis of ``x`` is not E long.
-    """
-    if x.shape[-1:] != weight.shape[1:]:
-        raise ValueError(f"attention: expected {weight.shape[1]} features on the last axis, got shape {x.shape}")
-    rows = x.reshape(-1, weight.shape[1]) @ weight.T
-    return (rows if bias is None else rows + bias).reshape(*x.shape[:-1], weight.shape[0])
-
-
 class MultiHeadAttention(Module):
     """Attention by several heads side by side, whose findings a linear layer joins.
 
@@ -377,11 +363,11 @@ class MultiHeadAttention(Module):
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
         """The queries (..., H, T, D), keys and values (..., H, S, D) of all heads."""
         if query is key and key is value:
-            parts = linear_map(query, self.in_proj_weight, self.in_proj_bias).split(self.embed_dim, axis=-1)
+            parts = linear(query, self.in_proj_weight, self.in_proj_bias).split(self.embed_dim, axis=-1)
         else:
             weights = self.in_proj_weight.split(self.embed_dim)
             biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.split(self.embed_dim)
-            parts = [linear_map(*each) for each in zip((query, key, value), weights, biases, strict=True)]
+            parts = [linear(*each) for each in zip((query, key, value), weights, biases, strict=True)]
         return tuple(split_heads(part, self.num_heads) for part in parts)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, return_weights: bool = False) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import GELU_EXACT, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SOFTMAX
+from .layers import LINEAR
 from tinytorch.core.losses import (
     BCE,
     BCE_WITH_LOGITS,
@@ -216,6 +217,14 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
         raise ValueError(f"unbroadcast: {gradient.shape} summed for an input of shape {shape} gives {fitted.shape}")
     return fitted
 
+# %% modules/06_autograd/autograd_dev.py #autograd-029
+@defvjp(LINEAR)
+def _linear(g: Array, out: Array, x: Array, weight: Array, bias: Array | None = None) -> Any:
+    """x @ weight.T + bias, for x with any number of axes in front of its features."""
+    rows, row_g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    to_x, to_weight = lambda: (row_g @ weight).reshape(x.shape), lambda: row_g.T @ rows
+    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: np.ones(len(rows), g.dtype) @ row_g)
+
 # %% modules/06_autograd/autograd_dev.py #autograd-reductions
 def restore_axes(reduced: Array, axis: Axis, keepdims: bool) -> Array:
     """The result of a reduction over ``axis`` with the folded axes put back as length 1, so that it broadcasts."""
@@ -311,7 +320,7 @@ def _softmax(g: Array, out: Array, x: Array, axis: int) -> Any:
     average = np.sum(g * out, axis=axis, keepdims=True)
     return out * (g - average)
 
-# %% modules/06_autograd/autograd_dev.py #autograd-038
+# %% modules/06_autograd/autograd_dev.py #autograd-040
 def gelu_gate(out: Array, x: Array) -> Array:
     """What GELU multiplied ``x`` by: ``out / x``, and one half where x is 0."""
     return np.divide(out, x, out=np.full_like(out, 0.5), where=x != 0)
@@ -363,7 +372,7 @@ def _bce(g: Array, out: Array, p: Any, target: Any) -> Any:
 
     return lambda: g * (p - target) / np.maximum(p * (1 - p), 1e-12), to_target
 
-# %% modules/06_autograd/autograd_dev.py #autograd-044
+# %% modules/06_autograd/autograd_dev.py #autograd-046
 _numbers = itertools.count()
 
 
@@ -433,7 +442,7 @@ def record(op: Op, inputs: tuple[Any, ...], arrays: list[Any], attrs: dict[str, 
 
 set_recorder(record)
 
-# %% modules/06_autograd/autograd_dev.py #autograd-049
+# %% modules/06_autograd/autograd_dev.py #autograd-051
 def first_gradient(tensor: Tensor, gradient: Any = None) -> Array:
     """The array that ``tensor.backward(gradient)`` starts from, in memory of its own.
 

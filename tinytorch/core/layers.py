@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .tensor import Array, Tensor, as_array, default_generator
+from .tensor import Array, Op, Tensor, apply, as_array, default_generator
 
 _Kind = TypeVar("_Kind")
 
 # %% auto #0
-__all__ = ['Dense', 'Parameter', 'uniform_parameter', 'Module', 'owned', 'joined', 'walk', 'without_repeats', 'parameters_of',
-           'whole_size', 'Linear', 'ModuleList', 'Lambda', 'Sequential', 'IncompatibleKeys', 'arrays_of', 'state_of',
-           'load_state', 'set_mode', 'Dropout']
+__all__ = ['LINEAR', 'Dense', 'Parameter', 'uniform_parameter', 'Module', 'owned', 'joined', 'walk', 'without_repeats',
+           'parameters_of', 'linear_forward', 'linear', 'whole_size', 'Linear', 'ModuleList', 'Lambda', 'Sequential',
+           'IncompatibleKeys', 'arrays_of', 'state_of', 'load_state', 'set_mode', 'Dropout']
 
 # %% modules/04_layers/layers_dev.py #layers-parameter
 class Parameter(Tensor):
@@ -224,6 +224,48 @@ def parameters_of(module: Module) -> Iterator[tuple[str, Parameter]]:
         for name, parameter in owned(part, Parameter):
             yield joined(path, name), parameter
 
+# %% modules/04_layers/layers_dev.py #layers-linear-forward
+def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """``x @ weight.T + bias``, as one product of two matrices.
+
+    Parameters
+    ----------
+    x
+        Of shape (..., in_features); it is not changed.
+    weight, bias
+        Of shape (out_features, in_features) and (out_features,); None adds nothing.
+
+    Returns
+    -------
+    Array
+        Of shape (..., out_features).
+
+    EXAMPLE:
+    >>> linear_forward(np.array([1.0, 2.0]), np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([0.0, 10.0]))
+    array([11., 12.])
+    """
+    table_rows = x.reshape(-1, weight.shape[1])  # (N, in_features)
+    mapped = table_rows @ weight.T  # (N, out_features)
+    if bias is not None:
+        mapped += bias
+    return mapped.reshape(*x.shape[:-1], weight.shape[0])
+
+# %% modules/04_layers/layers_dev.py #layers-036
+LINEAR = Op("linear", linear_forward)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias`` for x (..., in_features), weight (out_features, in_features) and bias (out_features,).
+
+    Raises
+    ------
+    ValueError
+        If the last axis of ``x`` is not as long as that of the weight; it names both shapes.
+    """
+    if x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"linear: expected {weight.shape[1]} features on the last axis, got shape {x.shape}")
+    return apply(LINEAR, x, weight) if bias is None else apply(LINEAR, x, weight, bias)
+
 # %% modules/04_layers/layers_dev.py #layers-linear
 def whole_size(owner: str, name: str, size: Any) -> int:
     """``size`` as an int; TypeError if it is no whole number, ValueError if it is less than 1, naming ``owner``."""
@@ -280,10 +322,7 @@ class Linear(Module):
         """``x`` of shape (..., in_features) as (..., out_features)."""
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"{self!r}: expected {self.in_features} features on the last axis, got shape {x.shape}")
-        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)  # (N, in_features)
-        product = rows @ self.weight.T  # (N, out_features)
-        mapped = product if self.bias is None else product + self.bias
-        return mapped if x.ndim == 2 else mapped.reshape(*x.shape[:-1], self.out_features)
+        return linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """``in_features=4, out_features=8, bias=True``"""

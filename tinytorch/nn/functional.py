@@ -1,5 +1,5 @@
-"""Activations, losses, convolutions, pooling, attention and norms, named as in ``torch.nn.functional``."""
+"""Activations, `linear`, losses, convolutions, pooling, attention and norms, named as in ``torch.nn.functional``."""
 
 from tinytorch._face import face
 
-__getattr__, __dir__ = face(__name__, "activations", "losses", "spatial", "attention", "transformers")
+__getattr__, __dir__ = face(__name__, "activations", "layers", "losses", "spatial", "attention", "transformers")
