@@ -148,6 +148,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'tinytorch/core/autograd.py'),
                                          'tinytorch.core.autograd.is_grad_enabled': ( 'autograd.html#is_grad_enabled',
                                                                                       'tinytorch/core/autograd.py'),
+                                         'tinytorch.core.autograd.keep_freed_memory': ( 'autograd.html#keep_freed_memory',
+                                                                                        'tinytorch/core/autograd.py'),
                                          'tinytorch.core.autograd.no_grad': ('autograd.html#no_grad', 'tinytorch/core/autograd.py'),
                                          'tinytorch.core.autograd.record': ('autograd.html#record', 'tinytorch/core/autograd.py'),
                                          'tinytorch.core.autograd.restore_axes': ( 'autograd.html#restore_axes',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import platform
 import subprocess
 import sys
 import weakref
@@ -317,3 +318,15 @@ def test_backward_works_whichever_part_is_imported_first():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "6.0 True\n", done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have rules of their own")
+def test_memory_that_arrays_gave_back_is_kept_for_the_next_ones():
+    program = (
+        "import resource, numpy as np, tinytorch\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(2): before, many = faults(), [np.ones(500_000, np.float32) for _ in range(20)]; del many\n"
+        "print(faults() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert int(done.stdout) < 1000, f"{done.stdout} page faults for 40 MB that were there a moment ago{done.stderr}"

@@ -60,7 +60,8 @@ Rule = Callable[..., Any]
 
 # %% auto #0
 __all__ = ['Array', 'Rule', 'RULES', 'defvjp', 'unbroadcast', 'restore_axes', 'gelu_gate', 'Node', 'is_grad_enabled', 'record',
-           'first_gradient', 'backward_order', 'input_gradients', 'hand_over', 'run_backward', 'no_grad', 'gradcheck']
+           'first_gradient', 'backward_order', 'input_gradients', 'hand_over', 'run_backward', 'no_grad', 'gradcheck',
+           'keep_freed_memory']
 
 # %% modules/06_autograd/autograd_dev.py #autograd-015
 RULES: dict[str, Rule] = {}
@@ -632,3 +633,11 @@ def gradcheck(
                 both = f"backward gives {by_backward[place]:.6g}, finite differences give {slope:.6g}"
                 raise AssertionError(f"gradcheck: input {position} at {list(place)}: {both}")
     return True
+
+# %% modules/06_autograd/autograd_dev.py #autograd-072
+def keep_freed_memory() -> None:
+    """Let the C library keep up to 64 MB of what arrays gave back, for the next ones. Other systems do not mind."""
+    np.empty(2**25 - 2**16, np.uint8)
+
+
+keep_freed_memory()
