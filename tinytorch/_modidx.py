@@ -33,6 +33,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'tinytorch/core/activations.py'),
                                             'tinytorch.core.activations.gelu_tanh_forward': ( 'activations.html#gelu_tanh_forward',
                                                                                               'tinytorch/core/activations.py'),
+                                            'tinytorch.core.activations.gelu_tanh_in_place': ( 'activations.html#gelu_tanh_in_place',
+                                                                                               'tinytorch/core/activations.py'),
                                             'tinytorch.core.activations.leaky_relu': ( 'activations.html#leaky_relu',
                                                                                        'tinytorch/core/activations.py'),
                                             'tinytorch.core.activations.leaky_relu_forward': ( 'activations.html#leaky_relu_forward',

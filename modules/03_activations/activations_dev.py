@@ -971,8 +971,36 @@ plt.show()
 #   out 4,851 pages of memory anew (`ru_minflt` of Python's `resource.getrusage` counts them), for ReLU not one. With
 #   100,000 numbers, so a tenth of the memory, it took 3 to 10 ns a number instead of 55.
 #
-# It is not the arithmetic that is slow, but what it leaves lying about. Module 18 does the operations of one formula
-# together, piece by piece.
+# It is not the arithmetic that is slow, but what it leaves lying about. So leave nothing: one new array, and every
+# operation writes its result where it read. What is worked out is the same, $x\,\sigma(2u) = x / (1 + e^{-2u})$. Far to the
+# left the power is infinite, and the quotient is the 0 that it should be.
+
+# %%
+#| export
+@np.errstate(under="ignore", over="ignore")
+def gelu_tanh_in_place(x: Array) -> Array:
+    """``gelu_tanh_forward`` with a single array in the place of fourteen."""
+    twice = 2 * math.sqrt(2 / math.pi)
+    y = np.multiply(x, x, out=np.empty_like(x))
+    y *= -0.044715 * twice
+    y -= twice
+    y *= x  # -2u
+    np.exp(y, out=y)
+    y += 1
+    np.divide(x, y, out=y)
+    return y
+
+
+GELU_TANH = Op("gelu_tanh", gelu_tanh_in_place)  # from here on
+
+# %%
+apart = np.abs(gelu_tanh_in_place(million.data) - gelu_tanh_forward(million.data)).max()
+steps, in_place = (measure(f, million.data, repeats=5) for f in (gelu_tanh_forward, gelu_tanh_in_place))
+print(f"as you wrote it {steps}\nin place        {in_place}: {steps.median_s / in_place.median_s:.0f}x, apart by {apart:.0e}")
+
+# %% [markdown]
+# It is as easy to get wrong as it is hard to read, so it stands beside the formula that it must agree with. That is worth
+# it only where every network spends its time. Module 18 does the operations of one formula together, piece by piece.
 #
 # ## 10. Objects
 #

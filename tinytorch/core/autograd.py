@@ -338,8 +338,16 @@ def _gelu(g: Array, out: Array, x: Array) -> Any:
 @np.errstate(under="ignore")
 def _gelu_tanh(g: Array, out: Array, x: Array) -> Any:
     gate = gelu_gate(out, x)
-    slope_of_u = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x))
-    return g * (gate + x * 2 * gate * (1 - gate) * slope_of_u)
+    slopes = x * x
+    slopes *= 3 * 0.044715
+    slopes += 1
+    slopes *= 2 * math.sqrt(2 / math.pi)  # 2 u′
+    slopes *= x
+    slopes *= 1 - gate
+    slopes += 1
+    slopes *= gate
+    slopes *= g
+    return slopes
 
 # %% modules/06_autograd/autograd_dev.py #autograd-losses
 @defvjp(LOG_SOFTMAX)
