@@ -544,8 +544,34 @@ for label, ids in {
 
 # %% [markdown]
 # Measured here, on 2 cores with NumPy 2.4: 7 ms one by one, 2 to 3 ms by groups, so two to three times as fast for either
-# kind of ids. (For a table of 50,000 rows with hardly any id twice, the two come out even: clearing the table dominates.)
+# kind of ids.
 #
+# And if hardly any id comes twice, as when ids from a large vocabulary are drawn evenly? Then there is nothing to group,
+# and moving each row three times is a waste. Copy one row of each id to its place, and add the few that are left:
+
+# %%
+#| export
+def table_gradient(gradient: Array, ids: Array, vocab_size: int, padding_idx: int | None = None) -> Array:
+    """``embedding_gradient``, in the way that is faster for these ids."""
+    flat_ids, rows = ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1])
+    numbers, one_of = np.arange(flat_ids.size), np.empty(vocab_size, np.int64)
+    one_of[flat_ids] = numbers  # of each id, the number of one row that has it
+    is_one = one_of[flat_ids] == numbers
+    if is_one.sum() < 0.75 * flat_ids.size:
+        return embedding_gradient(gradient, ids, vocab_size, padding_idx)
+    summed = np.zeros((vocab_size, rows.shape[-1]), dtype=rows.dtype)
+    summed[flat_ids[is_one]] = rows[is_one]
+    np.add.at(summed, flat_ids[~is_one], rows[~is_one])
+    if padding_idx is not None:
+        summed[padding_idx] = 0
+    return summed
+
+# %%
+upstream, ids = draw.normal(size=(8192, 64)).astype(np.float32), draw.integers(0, 50_000, size=8192)
+groups, copies = (measure(f, upstream, ids, 50_000) for f in (embedding_gradient, table_gradient))
+print(f"of 50,000  by groups {groups.median_s * 1e3:5.2f} ms   by copies {copies.median_s * 1e3:5.2f} ms")
+
+# %% [markdown]
 # ## 5. The operation, the rule and the layer
 #
 # Now the two halves meet. The operation takes rows, and its rule stands right below it. The ids get no gradient:
@@ -558,7 +584,7 @@ EMBEDDING = Op("embedding", lambda weight, ids, padding_idx=None: np.take(weight
 
 @defvjp(EMBEDDING)
 def _(g: Array, out: Array, weight: Array, ids: Array, padding_idx: int | None = None) -> tuple[Any, None]:
-    return lambda: embedding_gradient(g, ids, weight.shape[0], padding_idx), None
+    return lambda: table_gradient(g, ids, weight.shape[0], padding_idx), None
 
 # %% [markdown]
 # A rule may hand back a function instead of an array, as here: it is called only if the table wants its gradient.

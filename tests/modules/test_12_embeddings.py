@@ -18,6 +18,7 @@ from tinytorch.core.embeddings import (
     embedding_gradient,
     initial_weight,
     scatter_add,
+    table_gradient,
 )
 from tinytorch.core.layers import Module, Parameter
 from tinytorch.core.tensor import Tensor, apply, manual_seed
@@ -146,8 +147,8 @@ def test_the_padding_row_is_zero_and_stays_zero():
     assert not layer.weight.data[2].any()
 
 
-@pytest.mark.parametrize("gradient_of", [scatter_add, embedding_gradient], ids=lambda f: f.__name__)
-@pytest.mark.parametrize(("vocab_size", "shape"), [(1, (7,)), (5, (4, 6)), (1000, (2, 3, 4)), (4, (0,)), (9, ())])
+@pytest.mark.parametrize("gradient_of", [scatter_add, embedding_gradient, table_gradient], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("vocab_size", "shape"), [(1, (7,)), (100, (4, 5)), (5, (4, 6)), (1000, (2, 3, 4)), (4, (0,)), (9, ())])
 def test_the_table_gradient_is_the_sum_by_id(gradient_of, vocab_size, shape):
     rng = np.random.default_rng(0)
     ids, gradient = rng.integers(0, vocab_size, size=shape), rng.normal(size=(*shape, 3))
@@ -160,6 +161,8 @@ def test_the_padding_row_of_the_gradient_is_zero():
     for skip in range(4):
         got = embedding_gradient(gradient, ids, 4, skip)
         np.testing.assert_allclose(got, rows_by_hand(gradient, ids, 4, skip))
+    each_once = table_gradient(np.ones((9, 1)), np.arange(9), 9, padding_idx=3)
+    np.testing.assert_array_equal(each_once.ravel(), [1, 1, 1, 0, 1, 1, 1, 1, 1])
 
 
 @pytest.mark.parametrize("padding_idx", [None, 1])
