@@ -148,7 +148,9 @@ def test_the_padding_row_is_zero_and_stays_zero():
 
 
 @pytest.mark.parametrize("gradient_of", [scatter_add, embedding_gradient, table_gradient], ids=lambda f: f.__name__)
-@pytest.mark.parametrize(("vocab_size", "shape"), [(1, (7,)), (100, (4, 5)), (5, (4, 6)), (1000, (2, 3, 4)), (4, (0,)), (9, ())])
+@pytest.mark.parametrize(
+    ("vocab_size", "shape"), [(1, (7,)), (100, (4, 5)), (5, (4, 6)), (1000, (2, 3, 4)), (4, (0,)), (9, ())]
+)
 def test_the_table_gradient_is_the_sum_by_id(gradient_of, vocab_size, shape):
     rng = np.random.default_rng(0)
     ids, gradient = rng.integers(0, vocab_size, size=shape), rng.normal(size=(*shape, 3))
