@@ -2017,7 +2017,7 @@ for label, function in {"fused": softmax, "in parts": softmax_in_parts}.items():
 # The notes of a step are some hundred arrays, and backward lets go of all of them. Where does their memory go? On Linux
 # the C library gives it back to the system as soon as a few MB are free, and the next step has to ask for it anew: the
 # system finds a page for every 4 kB, and fills it with zeros first. `resource.getrusage` counts these page faults. In a
-# training step of a small GPT (module 14, with 50 MB of notes) there were 15,000, and they took 49 of 197 ms.
+# training step of a small GPT (module 14) there were 15,000, and they took 49 of 197 ms.
 #
 # The C library learns how much to keep from the largest block that it saw come back, up to 32 MB; it keeps twice that. So
 # show it one. Nobody writes into the block, so it costs neither time nor memory.
@@ -2032,8 +2032,8 @@ def keep_freed_memory() -> None:
 keep_freed_memory()
 
 # %% [markdown]
-# The same step then had no page faults, and took 145 ms. (One thread, processor time.) What was measured above, before
-# this cell, was measured without.
+# The same step then had no page faults, and took 145 ms. (Processor time of one thread, on a busy machine.) What was
+# measured above, before this cell, was measured without.
 #
 # ## 18. All of it together: a network, by hand
 #
