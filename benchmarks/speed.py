@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 THREADS = 2
 FRAMEWORKS = ("tinytorch", "torch")
 ROUNDS = 12
-TURN_S = 0.4  # how long a turn takes, at least three steps
+TURN_S = 0.4  # how long a turn takes, after a step that is not timed
 REST_S = 0.08  # before a turn: libraries keep their threads awake for some hundredths of a second after their work
 OTHERS = 0.05  # of the processors' time, what others may take
 TRIES = 3
@@ -64,7 +64,7 @@ class BusyError(Exception):
 class Process:
     """A framework at work in a process of its own; see ``peer.py`` for what can be asked of it."""
 
-    def __init__(self, framework: str, clock: str, threads: int = THREADS) -> None:
+    def __init__(self, framework: str, clock: str, threads: int) -> None:
         self.framework = framework
         counts = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         self.popen = subprocess.Popen(
@@ -153,10 +153,9 @@ def check_same(name: str, tinytorch: float, torch: float) -> None:
 
 
 def steps_in_a_turn(process: Process) -> int:
-    """How many steps take ``TURN_S``, at least three; the first ones warm up."""
-    process.ask("turn", steps=3)
+    """How many steps take ``TURN_S``, at least one; the first ones warm up."""
     each = median(process.ask("turn", steps=3)["seconds"])
-    return max(3, round(TURN_S / each))
+    return max(1, round(TURN_S / each))
 
 
 def quietly(measure: Callable[..., tuple[Any, float]], name: str, clock: str, threads: int, noisy: bool) -> Any:
@@ -218,7 +217,7 @@ def machine() -> dict[str, Any]:
         models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         model = models[0] if models else model
     versions = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-    return {"processor": model, "processors": psutil.cpu_count(), "threads": THREADS, **versions}
+    return {"processor": model, "processors": psutil.cpu_count(), **versions}
 
 
 def show(results: list[Result], remark: str) -> None:
@@ -240,16 +239,19 @@ def show(results: list[Result], remark: str) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[W1 W3 ...]")
-@click.option("--noisy", is_flag=True, help="Measure processor time on a busy machine; the output says so.")
-@click.option("--threads", default=THREADS, show_default=True, help="Threads of each framework.")
+@click.option(
+    "--noisy", is_flag=True, help="Measure processor time of one thread on a busy machine; the output says so."
+)
+@click.option("--threads", type=int, help=f"Threads of each framework: {THREADS} by default.")
 @click.option("--growth/--no-growth", default=True, help="Measure how time and memory grow, too.")
 @click.option("--out", type=click.Path(path_type=Path), default=HERE.parent / "build" / "speed", show_default=False)
-def main(names: tuple[str, ...], noisy: bool, threads: int, growth: bool, out: Path) -> None:
+def main(names: tuple[str, ...], noisy: bool, threads: int | None, growth: bool, out: Path) -> None:
     """Time the workloads (all by default) in tinytorch and PyTorch; print a table, write speed.json and speed.png."""
     unknown = [name for name in names if name not in WORKLOADS]
     if unknown:
         raise click.ClickException(f"no workload {unknown[0]}; there are {', '.join(WORKLOADS)}")
     clock = "processor" if noisy else "wall"
+    threads = threads or (1 if noisy else THREADS)  # threads that wait for each other count as work on a busy machine
     remark = " (processor time on a busy machine: for development only)" if noisy else ""
     try:
         if not noisy:

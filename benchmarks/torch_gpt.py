@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,10 +19,14 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * embed_dim))
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
         parts = functional.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)  # (B, H, T, D)
-        found = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if cache is not None:
+            end = start + x.shape[1]
+            cache[0, :, :, start:end], cache[1, :, :, start:end] = k, v
+            k, v = cache[:, :, :, :end]
+        found = functional.scaled_dot_product_attention(q, k, v, is_causal=q.shape[-2] > 1)
         return self.out_proj(found.transpose(1, 2).flatten(-2))
 
 
@@ -46,8 +52,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dim)
         self.feed_forward = FeedForward(embed_dim, hidden_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
+        x = x + self.attention(self.norm1(x), cache, start)
         return x + self.feed_forward(self.norm2(x))
 
 
@@ -64,8 +70,26 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(embed_dim)
         self.head = nn.Linear(embed_dim, vocab_size, bias=False)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.token_embedding(ids) + self.position_embedding(torch.arange(ids.shape[1]))
-        for block in self.blocks:
-            x = block(x)
+    def forward(self, ids: Tensor, caches: Sequence[Tensor | None] | None = None, start: int = 0) -> Tensor:
+        """The logits of ``ids``, which stand at ``start`` of the text; the caches, if any, hold what was before."""
+        x = self.token_embedding(ids) + self.position_embedding(torch.arange(start, start + ids.shape[1]))
+        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
+            x = block(x, cache, start)
         return self.head(self.norm(x))
+
+    def new_caches(self) -> list[Tensor]:
+        """Room for the keys and values (2, B, H, T, D) of every layer, for one text."""
+        window, embed_dim = self.position_embedding.weight.shape
+        heads = self.blocks[0].attention.num_heads
+        return [torch.empty(2, 1, heads, window, embed_dim // heads) for _ in self.blocks]
+
+
+@torch.inference_mode()
+def generate(model: GPT, ids: Tensor, new_tokens: int, use_cache: bool) -> Tensor:
+    """``ids`` (1, T) and the likeliest tokens that follow, as (T + new_tokens,); all fit into the window."""
+    caches, start = (model.new_caches() if use_cache else None), 0
+    for _ in range(new_tokens):
+        logits = model(ids[:, start:], caches, start)[:, -1]
+        start = ids.shape[1] if use_cache else 0
+        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
+    return ids[0]

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinytorch._face import is_built
+
 Step = Callable[[], Any]
 
 
@@ -251,6 +253,29 @@ def lookup_gradient_torch() -> Step:
     return step
 
 
+# W5: 200 tokens from the GPT of W3 with a context of 256, greedily, without and with a cache of keys and values
+
+PROMPT = [1, 2, 3, 4, 5, 6, 7, 8]
+NEW_TOKENS = 200
+
+
+def generation_tinytorch(use_cache: bool) -> Step:
+    from tinytorch import Tensor, nn
+    from tinytorch.core.generation import Sampling, generate
+
+    model = load_tinytorch(nn.Transformer(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=256))
+    greedy = Sampling(temperature=0)
+    return lambda: Tensor(generate(model, [PROMPT], NEW_TOKENS, sampling=greedy, use_cache=use_cache)[0])
+
+
+def generation_torch(use_cache: bool) -> Step:
+    import torch
+    from torch_gpt import GPT, generate
+
+    model = load_torch(GPT(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=256)).eval()
+    return lambda: generate(model, torch.tensor([PROMPT]), NEW_TOKENS, use_cache)
+
+
 # W6: many small operations
 
 
@@ -292,11 +317,27 @@ def chain_torch(operations: int = 1000) -> Step:
     return step
 
 
+GENERATION = {
+    "W5": Workload(
+        "the same GPT, 200 tokens without a cache",
+        1.5,
+        lambda: generation_tinytorch(use_cache=False),
+        lambda: generation_torch(use_cache=False),
+    ),
+    "W5c": Workload(
+        "the same GPT, 200 tokens with a cache",
+        0.9,
+        lambda: generation_tinytorch(use_cache=True),
+        lambda: generation_torch(use_cache=True),
+    ),
+}
+
 WORKLOADS = {
     "W1": Workload("MLP 784-128-64-10, batch 64: a step", 1.0, mlp_tinytorch, mlp_torch),
     "W2": Workload("CNN on 3x32x32, batch 32: a step", 1.4, cnn_tinytorch, cnn_torch),
     "W3": Workload("GPT 4 x 128, 64 tokens, batch 16: a step", 1.2, gpt_tinytorch, gpt_torch),
     "W4f": Workload("embedding 50,000 x 512: look up 8,192", 1.2, lookup_tinytorch, lookup_torch),
     "W4fb": Workload("the same, with its gradient", 0.9, lookup_gradient_tinytorch, lookup_gradient_torch),
+    **(GENERATION if is_built("generation") else {}),
     "W6": Workload("1,000 operations on 4x4, and back", 0.7, chain_tinytorch, chain_torch),
 }

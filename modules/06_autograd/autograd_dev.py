@@ -1172,9 +1172,12 @@ test_activation_rules()
 
 # %%
 #| export
+@np.errstate(invalid="ignore")
 def gelu_gate(out: Array, x: Array) -> Array:
     """What GELU multiplied ``x`` by: ``out / x``, and one half where x is 0."""
-    return np.divide(out, x, out=np.full_like(out, 0.5), where=x != 0)
+    gate = np.divide(out, x, out=np.empty_like(out))
+    gate[x == 0] = 0.5
+    return gate
 
 
 @defvjp(GELU_EXACT)
@@ -1187,11 +1190,10 @@ def _gelu(g: Array, out: Array, x: Array) -> Any:
 @defvjp(GELU_TANH)
 @np.errstate(under="ignore")
 def _gelu_tanh(g: Array, out: Array, x: Array) -> Any:
-    gate = gelu_gate(out, x)
+    gate, twice = gelu_gate(out, x), 2 * math.sqrt(2 / math.pi)
     slopes = x * x
-    slopes *= 3 * 0.044715
-    slopes += 1
-    slopes *= 2 * math.sqrt(2 / math.pi)  # 2 u′
+    slopes *= 3 * 0.044715 * twice
+    slopes += twice  # 2 u′
     slopes *= x
     slopes *= 1 - gate
     slopes += 1
@@ -2015,7 +2017,7 @@ for label, function in {"fused": softmax, "in parts": softmax_in_parts}.items():
 # The notes of a step are some hundred arrays, and backward lets go of all of them. Where does their memory go? On Linux
 # the C library gives it back to the system as soon as a few MB are free, and the next step has to ask for it anew: the
 # system finds a page for every 4 kB, and fills it with zeros first. `resource.getrusage` counts these page faults. In a
-# training step of a small GPT (module 14, with 50 MB of notes) there were 15,000, and they took 49 of 197 ms.
+# training step of a small GPT (module 14) there were 15,000, and they took 49 of 197 ms.
 #
 # The C library learns how much to keep from the largest block that it saw come back, up to 32 MB; it keeps twice that. So
 # show it one. Nobody writes into the block, so it costs neither time nor memory.
@@ -2030,8 +2032,8 @@ def keep_freed_memory() -> None:
 keep_freed_memory()
 
 # %% [markdown]
-# The same step then had no page faults, and took 145 ms. (One thread, processor time.) What was measured above, before
-# this cell, was measured without.
+# The same step then had no page faults, and took 145 ms. (Processor time of one thread, on a busy machine.) What was
+# measured above, before this cell, was measured without.
 #
 # ## 18. All of it together: a network, by hand
 #

@@ -590,8 +590,8 @@ def attention_gradients(g: Array, weights: Array, q: Array, k: Array, scale: flo
     TODO: The two steps of the text.
 
     APPROACH:
-    1. W times G is an array of your own: dZ can grow in it.
-    2. Its sum over each row is the average. Take W times the average away, in place, and multiply by scale.
+    1. The average of each row is the sum of W times G along the last axis: `np.vecdot` does it without making W times G.
+    2. G minus the average, as a column, is an array of your own: multiply it by W and by scale, in place.
     3. dZ times k; dZ with its last two axes swapped, times q.
 
     EXAMPLE:
@@ -603,8 +603,8 @@ def attention_gradients(g: Array, weights: Array, q: Array, k: Array, scale: flo
     HINT: For k, dZ is *swapped*: key j collects from all queries i that looked at it.
     """
     ### BEGIN SOLUTION
-    slopes = weights * g  # (..., T, S)
-    slopes -= weights * slopes.sum(axis=-1, keepdims=True)
+    slopes = g - np.vecdot(weights, g)[..., None]  # (..., T, S)
+    slopes *= weights
     slopes *= scale
     return slopes @ k, slopes.swapaxes(-1, -2) @ q
     ### END SOLUTION

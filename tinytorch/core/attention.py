@@ -146,8 +146,8 @@ def attention_gradients(g: Array, weights: Array, q: Array, k: Array, scale: flo
     (array([[0.5]]), array([[ 0.5],
            [-0.5]]))
     """
-    slopes = weights * g  # (..., T, S)
-    slopes -= weights * slopes.sum(axis=-1, keepdims=True)
+    slopes = g - np.vecdot(weights, g)[..., None]  # (..., T, S)
+    slopes *= weights
     slopes *= scale
     return slopes @ k, slopes.swapaxes(-1, -2) @ q
 

@@ -322,9 +322,12 @@ def _softmax(g: Array, out: Array, x: Array, axis: int) -> Any:
     return out * (g - average)
 
 # %% modules/06_autograd/autograd_dev.py #autograd-040
+@np.errstate(invalid="ignore")
 def gelu_gate(out: Array, x: Array) -> Array:
     """What GELU multiplied ``x`` by: ``out / x``, and one half where x is 0."""
-    return np.divide(out, x, out=np.full_like(out, 0.5), where=x != 0)
+    gate = np.divide(out, x, out=np.empty_like(out))
+    gate[x == 0] = 0.5
+    return gate
 
 
 @defvjp(GELU_EXACT)
@@ -337,11 +340,10 @@ def _gelu(g: Array, out: Array, x: Array) -> Any:
 @defvjp(GELU_TANH)
 @np.errstate(under="ignore")
 def _gelu_tanh(g: Array, out: Array, x: Array) -> Any:
-    gate = gelu_gate(out, x)
+    gate, twice = gelu_gate(out, x), 2 * math.sqrt(2 / math.pi)
     slopes = x * x
-    slopes *= 3 * 0.044715
-    slopes += 1
-    slopes *= 2 * math.sqrt(2 / math.pi)  # 2 u′
+    slopes *= 3 * 0.044715 * twice
+    slopes += twice  # 2 u′
     slopes *= x
     slopes *= 1 - gate
     slopes += 1

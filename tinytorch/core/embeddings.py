@@ -177,12 +177,12 @@ def table_gradient(gradient: Array, ids: Array, vocab_size: int, padding_idx: in
     is_one = one_of[flat_ids] == numbers
     if is_one.sum() < 0.75 * flat_ids.size:
         return embedding_gradient(gradient, ids, vocab_size, padding_idx)
-    summed = np.zeros((vocab_size, rows.shape[-1]), dtype=rows.dtype)
-    summed[flat_ids[is_one]] = rows[is_one]
-    np.add.at(summed, flat_ids[~is_one], rows[~is_one])
+    grown = np.zeros((vocab_size, rows.shape[-1]), dtype=rows.dtype)
+    grown[flat_ids[is_one]] = rows[is_one]
+    np.add.at(grown, flat_ids[~is_one], rows[~is_one])
     if padding_idx is not None:
-        summed[padding_idx] = 0
-    return summed
+        grown[padding_idx] = 0
+    return grown
 
 # %% modules/12_embeddings/embeddings_dev.py #embeddings-028
 EMBEDDING = Op("embedding", lambda weight, ids, padding_idx=None: np.take(weight, ids, axis=0))
