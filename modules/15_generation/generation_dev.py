@@ -1054,7 +1054,7 @@ for name, layers, width, length, size in (("GPT-2 small", 12, 768, 1024, 4), ("G
     print(f"{name}: {token / 1e3:,.0f} kB a token, {token * length / 1e9:.2f} GB for a text of {length:,}")
 
 # %% [markdown]
-# Measured here, on one thread: 6 to 7 times as fast for 1,024 tokens of one layer, and the ratio grows with the length.
+# Measured here, on one thread: 5 to 7 times as fast for 1,024 tokens of one layer, and the ratio grows with the length.
 # A token of GPT-3 takes 4.7 MB, and a text of 2,048 tokens 9.66 GB. The weights are there once for everybody; this is
 # for each person who has a text open. In services it is this memory that runs out first.
 #
@@ -1527,7 +1527,8 @@ print(f"T = 511: {without[-1]:.1f} ms without, {kept[-1]:.2f} ms with: {without[
       f"T = 16: {without[0] / kept[0]:.1f} times")
 
 # %% [markdown]
-# Measured here, one thread, 15 runs in turns, medians: 4 times as fast at T = 16, 10 times at 128, 36 times at 511.
+# Measured here, processor time of one thread, 15 runs in turns, medians, three times
+# over: 4 times as fast at T = 16, 8 to 10 times at 128, 36 to 38 times at 511.
 # That is much, and it is far from 511. One vector through the model takes as long as 14 of the 511 that go together:
 # each weight is fetched from memory to be used once, and some hundred NumPy calls have their price, whether they work
 # on one row or on many. Saved work is not saved time; it is the most that can be saved.
@@ -1969,7 +1970,7 @@ plt.show()
 print(f"1 text: {speeds[0]:,.0f} tokens a second; 16 texts: {speeds[4]:,.0f}")
 
 # %% [markdown]
-# Measured as above: 16 texts give 4.7 times as many tokens a second as one. It is the same reason from the other side:
+# Measured as above: 16 texts give about 5 times as many tokens a second as one. It is the same reason from the other side:
 # the weights that are fetched for one text serve the fifteen others as well. That is why services collect requests of
 # several people before they run the model.
 #
