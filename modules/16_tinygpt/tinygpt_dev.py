@@ -388,14 +388,14 @@ print(f"{sum(model.parameters_by_part().values()):,} parameters, {weights_mb:.1f
 #   targets  i   r   s   t   _   C   -        nobody knows what follows the last one
 # ```
 #
-# It is the most frequent place for an off-by-one in all of deep learning. It has two sides: no shift at all, and
-# one too many, when loader *and* loss shift. Here the loss does it, and nobody else.
+# It is easy to be off by one here, to both sides: no shift at all, and one too many, when loader *and* loss shift. Here
+# the loss does it, and nobody else.
 #
 # Predict: if you forget the shift, and train on that, does the loss go down more slowly, or faster? To what?
 #
 # Two kinds of positions have no target: the last one, and those whose next token is padding. Module 05's cross-entropy
 # leaves out what carries a certain number, -100. So write this number there, instead of cutting pieces out of the
-# logits, which are the largest array of the model.
+# logits, which with 50,000 tokens are the largest array of all.
 #
 # ### Exercise: `next_token_targets`
 
@@ -784,16 +784,16 @@ test_windows()
 
 # %%
 windows = TextWindows(ids, length=64)
-cut_out = len(windows) * 65 * 8
+cut_out = len(windows) * 65 * ids.itemsize
 f"{len(windows):,} windows: the text has {ids.nbytes / 1e6:.1f} MB, the windows cut out would have {cut_out / 1e6:.0f} MB"
 
 # %% [markdown]
 # ### Epochs of a million windows
 #
 # Module 10's `DataLoader` shuffles them and makes batches. But an epoch of it is now 69,000 batches of 16, in which each
-# character is seen 64 times. Nobody waits that long to hear how things stand. So "epoch" gets
-# another meaning, and language models are trained in *steps*: take the first 250 batches of each shuffled epoch,
-# evaluate, and begin a new one, with a new order. Seed and epoch still decide everything, so a run can be resumed.
+# character is seen 64 times. Nobody waits that long to hear how things stand. So "epoch" gets another meaning, and
+# language models are trained in *steps*: take the first 250 batches of each shuffled epoch, evaluate, and begin a new
+# one, with a new order. Seed and epoch still decide everything, so a run can be resumed.
 #
 # ### Exercise: `FirstBatches`
 
