@@ -335,7 +335,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'tinytorch/core/generation.py'),
                                            'tinytorch.core.generation.Sampling.rate': ( 'generation.html#sampling.rate',
                                                                                         'tinytorch/core/generation.py'),
-                                           'tinytorch.core.generation.affine': ('generation.html#affine', 'tinytorch/core/generation.py'),
                                            'tinytorch.core.generation.as_texts': ( 'generation.html#as_texts',
                                                                                    'tinytorch/core/generation.py'),
                                            'tinytorch.core.generation.cached_attention': ( 'generation.html#cached_attention',

@@ -51,7 +51,7 @@ from numpy.typing import DTypeLike
 
 from tinytorch.core.attention import MultiHeadAttention, attention_weights, causal_mask
 from tinytorch.core.embeddings import check_ids
-from tinytorch.core.layers import Linear, Module, whole_size
+from tinytorch.core.layers import Linear, Module, linear_forward, whole_size
 from tinytorch.core.tensor import Array, Tensor, default_generator, from_numpy
 from tinytorch.core.training import evaluating
 from tinytorch.core.transformers import LayerNorm, PositionwiseFeedForward, Transformer, layer_norm_forward, token_ids
@@ -1065,20 +1065,12 @@ for name, layers, width, length, size in (("GPT-2 small", 12, 768, 1024, 4), ("G
 #
 # We work on plain arrays. Nobody will ask for a gradient here, and for a single token the arithmetic is so little that
 # what a Tensor does for each operation would take longer than the operation. What a module does to an array is
-# `affine`, and the forward functions that you wrote in modules 13 and 14.
+# in the forward functions that you wrote: `linear_forward` in module 04, the others in modules 13 and 14.
 #
 # ### Exercise: `cached_attention`
 
 # %% nbgrader={"grade": false, "grade_id": "generation-attention", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-def affine(x: Array, weight: Array, bias: Array | None) -> Array:
-    """``x @ weight.T + bias`` for an array x (..., E) and weight (F, E), in a new array (..., F)."""
-    rows: Array = x.reshape(-1, x.shape[-1]) @ weight.T
-    if bias is not None:
-        rows += bias
-    return rows.reshape(*x.shape[:-1], len(weight))
-
-
 def cached_attention(
     attention: MultiHeadAttention, x: Array, cache: KVCache, layer: int, mask: Array | None = None
 ) -> Array:
@@ -1104,7 +1096,7 @@ def cached_attention(
     TODO: Project, append, weigh, join.
 
     APPROACH:
-    1. `affine` with `in_proj_weight` and `in_proj_bias` gives (B, T, 3E). As (B, T, 3, H, D), with the axes in the order
+    1. `linear_forward` with `in_proj_weight` and `in_proj_bias` gives (B, T, 3E). As (B, T, 3, H, D), with the axes in the order
        (3, B, H, T, D), it is three arrays: queries, keys, values.
     2. The cache takes the new keys and values, and gives all of them.
     3. `attention_weights(q, k, mask, scale)` of module 13, with the scale 1/√D; times the values: (B, H, T, D).
@@ -1122,11 +1114,11 @@ def cached_attention(
     in_bias = None if projection is None else projection.data
     out_bias = None if joining is None else joining.data
     ### BEGIN SOLUTION
-    thirds = affine(x, attention.in_proj_weight.data, in_bias).reshape(*x.shape[:2], 3, attention.num_heads, -1)
+    thirds = linear_forward(x, attention.in_proj_weight.data, in_bias).reshape(*x.shape[:2], 3, attention.num_heads, -1)
     asked, k, v = thirds.transpose(2, 0, 3, 1, 4)  # each (B, H, T, D)
     k, v = cache.append(layer, k, v)
     found = attention_weights(asked, k, mask, 1 / math.sqrt(k.shape[-1])) @ v
-    return affine(found.swapaxes(1, 2).reshape(x.shape), attention.out_proj.weight.data, out_bias)
+    return linear_forward(found.swapaxes(1, 2).reshape(x.shape), attention.out_proj.weight.data, out_bias)
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "test-generation-attention", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
@@ -1320,7 +1312,7 @@ test_columns()
 #| export
 def plain_linear(layer: Linear, x: Array) -> Array:
     """A Linear of arrays."""
-    return affine(x, layer.weight.data, None if layer.bias is None else layer.bias.data)
+    return linear_forward(x, layer.weight.data, None if layer.bias is None else layer.bias.data)
 
 
 def plain_norm(layer: LayerNorm, x: Array) -> Array:

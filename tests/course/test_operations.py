@@ -89,6 +89,12 @@ CASES: dict[str, list[Case]] = {
         case(numbers(2, 0), numbers(0, 3)),
         case(numbers(2, 3), numbers(3, 0)),
     ],
+    "linear": [
+        case(numbers(2, 3), numbers(4, 3), numbers(4)),
+        case(numbers(3), numbers(4, 3), numbers(4)),
+        case(numbers(2, 5, 3), numbers(4, 3)),
+        case(numbers(0, 3), numbers(4, 3), numbers(4)),
+    ],
     "reshape": [case(numbers(2, 3), shape=(3, -1)), case(numbers(1), shape=())],
     "permute": [case(numbers(2, 3, 4), axes=(2, 0, 1)), case(numbers(2, 3, 4), axes=(-2, -1, 0))],
     "getitem": [

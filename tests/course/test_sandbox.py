@@ -185,7 +185,9 @@ def course_root(tmp_path_factory: pytest.TempPathFactory, _exported: Path) -> It
         (root / "gradebook.db").write_text("grades")
         (root / "inside").mkdir()
         (root / "inside" / "worker.py").write_text(WORKER)
+        genuine = sandbox.INSIDE
         yield root
+        sandbox.INSIDE = genuine  # other tests may follow in this process
 
 
 @pytest.fixture(scope="module", params=USERS)

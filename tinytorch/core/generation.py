@@ -16,14 +16,14 @@ from numpy.typing import DTypeLike
 
 from .attention import MultiHeadAttention, attention_weights, causal_mask
 from .embeddings import check_ids
-from .layers import Linear, Module, whole_size
+from .layers import Linear, Module, linear_forward, whole_size
 from .tensor import Array, Tensor, default_generator, from_numpy
 from .training import evaluating
 from .transformers import LayerNorm, PositionwiseFeedForward, Transformer, layer_norm_forward, token_ids
 
 # %% auto #0
 __all__ = ['PLAIN', 'finite_peaks', 'scale_temperature', 'sample', 'keep_top_k', 'keep_top_p', 'penalize_repetition', 'Sampling',
-           'KVCache', 'affine', 'cached_attention', 'pad_rows', 'places_of', 'mask_of', 'plain_linear', 'plain_norm',
+           'KVCache', 'cached_attention', 'pad_rows', 'places_of', 'mask_of', 'plain_linear', 'plain_norm',
            'plain_feed_forward', 'through_tensors', 'plain', 'cached_features', 'cached_logits', 'window_start',
            'visible_parts', 'fresh_logits', 'kept_logits', 'steps', 'cut_at', 'as_texts', 'generate', 'checked_stops',
            'stream', 'one_by_one']
@@ -350,14 +350,6 @@ class KVCache:
         return self.keys.nbytes + self.values.nbytes
 
 # %% modules/15_generation/generation_dev.py #generation-attention
-def affine(x: Array, weight: Array, bias: Array | None) -> Array:
-    """``x @ weight.T + bias`` for an array x (..., E) and weight (F, E), in a new array (..., F)."""
-    rows: Array = x.reshape(-1, x.shape[-1]) @ weight.T
-    if bias is not None:
-        rows += bias
-    return rows.reshape(*x.shape[:-1], len(weight))
-
-
 def cached_attention(
     attention: MultiHeadAttention, x: Array, cache: KVCache, layer: int, mask: Array | None = None
 ) -> Array:
@@ -389,11 +381,11 @@ def cached_attention(
     projection, joining = attention.in_proj_bias, attention.out_proj.bias
     in_bias = None if projection is None else projection.data
     out_bias = None if joining is None else joining.data
-    thirds = affine(x, attention.in_proj_weight.data, in_bias).reshape(*x.shape[:2], 3, attention.num_heads, -1)
+    thirds = linear_forward(x, attention.in_proj_weight.data, in_bias).reshape(*x.shape[:2], 3, attention.num_heads, -1)
     asked, k, v = thirds.transpose(2, 0, 3, 1, 4)  # each (B, H, T, D)
     k, v = cache.append(layer, k, v)
     found = attention_weights(asked, k, mask, 1 / math.sqrt(k.shape[-1])) @ v
-    return affine(found.swapaxes(1, 2).reshape(x.shape), attention.out_proj.weight.data, out_bias)
+    return linear_forward(found.swapaxes(1, 2).reshape(x.shape), attention.out_proj.weight.data, out_bias)
 
 # %% modules/15_generation/generation_dev.py #generation-padding
 def pad_rows(rows: Sequence[Sequence[int]], pad_id: int, left: bool) -> tuple[Array, Array]:
@@ -452,7 +444,7 @@ def mask_of(padding: Array, start: int, new: int) -> Array | None:
 # %% modules/15_generation/generation_dev.py #generation-048
 def plain_linear(layer: Linear, x: Array) -> Array:
     """A Linear of arrays."""
-    return affine(x, layer.weight.data, None if layer.bias is None else layer.bias.data)
+    return linear_forward(x, layer.weight.data, None if layer.bias is None else layer.bias.data)
 
 
 def plain_norm(layer: LayerNorm, x: Array) -> Array:
