@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,11 @@ def _draw_ratios(ax: Axes, results: Sequence[Any]) -> None:
 def _draw_growth(ax: Axes, growth: Growth, points: dict[str, list[float]]) -> None:
     scale, unit = (1e3, "ms") if growth.unit == "s" else (1e-6, "MB")
     for label, ys in points.items():
-        ax.loglog(growth.xs, [y * scale for y in ys], "o-", label=label)
+        ax.loglog(growth.xs, [y * scale or math.nan for y in ys], "o-", label=label)  # no logarithm of nothing
     ax.set_xticks(growth.xs, [f"{x:,}" for x in growth.xs])
     ax.minorticks_off()
     ax.set_xlabel(growth.x_label)
     ax.set_ylabel(unit)
     ax.set_title(growth.title)
-    ax.legend()
+    ax.set_ylim(top=5 * ax.get_ylim()[1])  # room for the legend
+    ax.legend(loc="upper left")
