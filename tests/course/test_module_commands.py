@@ -313,7 +313,15 @@ def start_and_wait(student: Student, marker: Path, temporary: Path, *args: str) 
     temporary.mkdir(exist_ok=True)
     env = os.environ | {"PYTHONPATH": str(student.root), "MARKER": str(marker), "TMPDIR": str(temporary)}
     command = [sys.executable, "-m", "tito", *args]
-    process = subprocess.Popen(command, cwd=student.root, env=env, stdout=-1, stderr=-1, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=student.root,
+        env=env,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which nohup has it ignore, as it should
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if marker.exists() and marker.read_text():  # there is a moment between making a file and writing it
