@@ -168,9 +168,10 @@ def test_results_that_cannot_be_written_are_refused_before_the_work(tree: Path, 
     assert "results cannot be written" in says and str(tree / "results") in says
 
 
-def test_ctrl_c_ends_the_program(tree: Path) -> None:
+def stop_at(line: str, tree: Path, *args: str) -> tuple[int, str]:
+    """Run ``tito``, and press Ctrl-C at the first line that begins with ``line``: its status and what it says then."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tito", "milestone", "run", "03", "--epochs", "100000"],
+        [sys.executable, "-m", "tito", *args],
         cwd=tree,
         env=os.environ | ALONE | {"PYTHONPATH": str(tree)},
         stdout=subprocess.PIPE,
@@ -178,10 +179,15 @@ def test_ctrl_c_ends_the_program(tree: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
-    assert any(line.startswith("epoch 1/100000") for line in process.stdout)
+    assert any(written.startswith(line) for written in process.stdout)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGINT  # a shell makes 130 of it
+    return process.returncode, said
+
+
+def test_ctrl_c_ends_the_program(tree: Path) -> None:
+    status, said = stop_at("epoch 1/100000", tree, "milestone", "run", "03", "--epochs", "100000")
+    assert status == -signal.SIGINT  # a shell makes 130 of it
     assert "Stopped. No result was written." in said and "Traceback" not in said
     assert list((tree / "results/03_1986_mlp").iterdir()) == []
 
@@ -206,21 +212,6 @@ def test_a_stopped_run_goes_on_where_it_was(tree: Path, run_tito: RunTito) -> No
     assert re.search(r"Going on after epoch [12], ", resumed.stdout), resumed.stdout + resumed.stderr
     again = measured()
     assert (again["history"], again["confusion"]) == (whole["history"], whole["confusion"])
-
-
-def stop_at(line: str, tree: Path, *args: str) -> None:
-    """Run ``tito`` with ``args``, and press Ctrl-C as soon as it writes a line that begins with ``line``."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tito", *args],
-        cwd=tree,
-        env=os.environ | ALONE | {"PYTHONPATH": str(tree)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert any(written.startswith(line) for written in process.stdout)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
 
 
 def test_what_learns_shakespeare_can_be_stopped_resumed_and_talked_to(tree: Path, run_tito: RunTito) -> None:
