@@ -44,12 +44,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import index
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from tinytorch.core.autograd import defvjp
 from tinytorch.core.layers import Module, Parameter, uniform_parameter, whole_size
@@ -353,7 +354,7 @@ def padded(x: Array, padding: Pair, value: float = 0.0) -> Array:
     (ph, pw), (count, channels, height, width) = padding, x.shape
     if ph == pw == 0:
         return x
-    framed = np.full((count, channels, height + 2 * ph, width + 2 * pw), value, x.dtype)
+    framed = np.full_like(x, value, shape=(count, channels, height + 2 * ph, width + 2 * pw))
     framed[:, :, ph : ph + height, pw : pw + width] = x
     return framed
 
@@ -474,31 +475,54 @@ print(f"32 pictures: {by_columns}; {32 * one_picture_s / by_columns.median_s:,.0
 # the table takes 57 MB, and to write it takes nearly as long as to multiply it (31 ms and 37 ms). How many of the nine
 # copies are needed?
 #
-# Look at the rows of the table for the places (0, j), (1, j) and (2, j). Place (1, j) meets what (0, j) meets, *one row
-# of the picture further down*. If the rows of a picture lie behind each other in memory, that is the same memory, read
-# from a later start. So copy only along the width, kw times, and let the height be a shift:
+# **Channels last.** Nobody says that memory must have the order of the shape. Let the numbers of all channels at one
+# place lie side by side, so in memory (N, H, W, C), and hand out the view `transpose(0, 3, 1, 2)`, whose shape is
+# (N, C, H, W) as before. PyTorch calls this memory format the same. Now kw neighbouring places are *one* piece of
+# memory, of kw · C numbers, and the windows of a picture are the rows of a table instead of its columns.
+#
+# **The height is a shift.** What the second row of a kernel meets in one window, its first row meets in the window
+# below. So cut each row of the picture into windows along the width, once: kw copies of each number and not kh · kw.
+# The rest is to begin one row further down, and a slice of consecutive rows is a *view*: nothing moves.
 #
 # ```
-#    (C·kw, rows of the padded picture, places)      kernel row 0 reads here  [0   1   2   3]  4   5
-#                                                    kernel row 1              0  [1   2   3   4]  5
+#    a picture's rows, cut along the width          kernel row 0 reads here  [0   1   2   3]  4   5
+#    (rows, places, kw·C)                           kernel row 1              0  [1   2   3   4]  5
 #     row    0    1    2    3    4    5              kernel row 2              0   1  [2   3   4   5]
 #          [----|----|----|----|----|----]
-#                                                    out  =  K0 @ [0..3]  +  K1 @ [1..4]  +  K2 @ [2..5]
+#                                                    out  =  [0..3] @ K0  +  [1..4] @ K1  +  [2..5] @ K2
 # ```
 #
-# Three products in the place of one, each with a third of the weights: as many multiplications, a third of the copies.
-# A slice of consecutive rows is a *view*: nothing moves. (With a stride along the height the rows are not consecutive.
-# Then `reshape` copies them, and the result is the same.)
+# Three products in the place of one, each with a third of the weights, (kw·C, O): as many multiplications, a third of
+# the copies. (With a stride along the height the rows are not consecutive. Then `reshape` copies them, and the result
+# is the same.)
+#
+# A product of a table of windows, (4096, 96), with few kernels, (96, 16), does the same multiplications as the kernels
+# times its columns, (16, 96) @ (96, 4096). Predict: is it as fast?
+
+# %%
+windows_as_rows, few_kernels = randn(4096, 96).data, randn(96, 16).data
+windows_as_columns, kernels_as_rows = windows_as_rows.T.copy(), few_kernels.T.copy()
+standing = measure(np.matmul, windows_as_rows, few_kernels, repeats=25)
+lying = measure(np.matmul, kernels_as_rows, windows_as_columns, repeats=25)
+print(f"windows as rows:    {standing}")
+print(f"windows as columns: {lying}; {lying.median_s / standing.median_s:.1f} times as long")
+
+# %% [markdown]
+# MEASURED
 #
 # Two more things are taken care of in the given lines:
 #
 # - **Blocks.** A few pictures at a time, so that what was copied is still in the processor's cache when the product
-#   reads it. Within a block the axes are (C, rows, pictures, places), so that one shift serves all pictures of the
-#   block. Blocks do not depend on each other, so several threads may share them out; `for_blocks` below takes care of
-#   both.
+#   reads it. Blocks do not depend on each other, so several threads may share them out; `for_blocks` below takes care
+#   of both.
 # - **Groups.** With `groups=G`, channels and kernels are dealt into G parts that never meet, as if there were G
 #   convolutions side by side. `groups=C` gives each channel its own window: a *depthwise* convolution. `np.matmul` does
-#   G products at once if G is the first axis.
+#   n · G products at once if n and G are the first axes.
+#
+# And how does one cut rows into windows? First as a view, which costs nothing. An array is a piece of memory and, for
+# each axis, the distance from one number to the next, its strides. Distances may be chosen so that windows overlap: then
+# the same number stands in several of them. NumPy lets you, in `as_strided`, and checks nothing, so it is done for you
+# in `width_windows`.
 
 # %%
 #| export
@@ -523,15 +547,18 @@ def set_num_threads(threads: int) -> None:
     _others = ThreadPoolExecutor(max(1, _threads - 1))
 
 
-def blocks(count: int, each: int, limit: int) -> Iterator[slice]:
-    """Slices that cut ``count`` pictures of ``each`` numbers into blocks of at most ``limit`` numbers, or of one."""
-    step = max(1, limit // max(1, each))
-    return (slice(start, start + step) for start in range(0, count, step))
+CACHED = 400_000  # numbers of a block that stay in the cache while they are worked on
 
 
-def for_blocks(work: Callable[[slice], Any], count: int, each: int, limit: int) -> list[Any]:
+def blocks(count: int, each: int) -> list[slice]:
+    """Slices that cut ``count`` pictures of ``each`` numbers into blocks of about ``CACHED`` numbers, or of one."""
+    step = math.ceil(count / max(1, math.ceil(count * each / CACHED)))
+    return [slice(start, start + step) for start in range(0, count, max(1, step))]
+
+
+def for_blocks(work: Callable[[slice], Any], count: int, each: int) -> list[Any]:
     """What ``work(block)`` returns for each of the ``blocks``, in their order; each thread takes a share of them."""
-    cut = list(blocks(count, each, limit))
+    cut = blocks(count, each)
     bounds = [len(cut) * i // _threads for i in range(_threads + 1)]
 
     def share(i: int) -> list[Any]:
@@ -539,6 +566,14 @@ def for_blocks(work: Callable[[slice], Any], count: int, each: int, limit: int) 
 
     later = [_others.submit(share, i) for i in range(1, _threads)]
     return share(0) + [result for one in later for result in one.result()]
+
+
+def width_windows(rows: Array, kernel: int, stride: int, dilation: int) -> Array:
+    """The windows along the width of ``rows`` (n, H, W, C), as a view (n, H, out_w, kernel, C)."""
+    count, height, width, channels = rows.shape
+    to_picture, to_row, to_place, to_channel = rows.strides
+    shape = (count, height, output_size("conv2d", width, kernel, stride, 0, dilation), kernel, channels)
+    return as_strided(rows, shape, (to_picture, to_row, stride * to_place, dilation * to_place, to_channel))
 
 # %% [markdown]
 # ### Exercise: `spread_width` and `conv2d_forward`
@@ -548,67 +583,71 @@ def for_blocks(work: Callable[[slice], Any], count: int, each: int, limit: int) 
 
 # %% nbgrader={"grade": false, "grade_id": "spatial-conv-forward", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-def spread_width(x: Array, across: Sequence[slice], padding: Pair) -> Array:
-    """The rows of the padded pictures, once for each tap along the width.
+def spread_width(x: Array, padding: Pair, kernel: int, stride: int, dilation: int) -> Array:
+    """The rows of the padded pictures, cut into windows along the width, channels last.
 
     Parameters
     ----------
     x
         Of shape (n, C, H, W).
-    across
-        The kw taps along the width, each of out_w places.
+    padding
+        How many zeros stand above and below, and at both sides.
+    kernel, stride, dilation
+        Those along the width: how many weights, how far the window moves, how far apart the weights stand.
 
     Returns
     -------
     Array
-        Of shape (C, kw, H + 2 * ph, n, out_w), in C order.
+        Of shape (n, H + 2 * ph, out_w, kernel, C), in C order.
 
     TODO: Fill the blank here and the one in `conv2d_forward`.
 
     APPROACH:
-    1. `spread_width`: `rows` is an array of zeros (C, H + 2 ph, n, W + 2 pw). Put x with its axes in this order into
+    1. `spread_width`: `rows` is an array of zeros (n, H + 2 ph, W + 2 pw, C). Put x, with its axes in this order, into
        the middle of it.
-    2. Put the taps of `rows` side by side along a new axis 1, into an empty array.
+    2. `width_windows` of them is a view; `np.ascontiguousarray` makes the copy that the products can read.
     3. `conv2d_forward`: spread the pictures of the block, `x[block]`. Then `tap_rows(rows, tap, groups)` is what a row
-       of the kernel meets, of shape (G, C/G * kw, columns). Add up the products of `kernels` and `tap_rows(...)`, for
-       all rows of the kernel and the taps of `down`, into `total`, of shape (G, O/G, columns), with the columns in the
-       order (out_h, pictures, out_w).
+       of the kernel meets, of shape (n, G, places, kw * C/G). Add its product with that row of `kernels`, of shape
+       (G, kw * C/G, O/G), to `total`; so for all rows of the kernel and the taps of `down`.
 
     EXAMPLE:
-    >>> spread_width(np.arange(6.0).reshape(1, 1, 2, 3), [slice(0, 2), slice(1, 3)], (0, 0)).reshape(2, 2, 2)
+    >>> spread_width(np.arange(6.0).reshape(1, 1, 2, 3), (0, 0), 2, 1, 1).reshape(2, 2, 2)
     array([[[0., 1.],
-            [3., 4.]],
+            [1., 2.]],
     <BLANKLINE>
-           [[1., 2.],
+           [[3., 4.],
             [4., 5.]]])
 
-    HINT: (n, C, H, W) becomes (C, H, n, W) by `transpose(1, 2, 0, 3)`. `total += ...` makes no new array for the sum.
+    HINT: (n, C, H, W) becomes (n, H, W, C) by `transpose(0, 2, 3, 1)`. `total` is a view of the result and holds the
+    bias: `total += ...` writes there, `total = total + ...` would not.
     """
     ### BEGIN SOLUTION
     (ph, pw), (count, channels, height, width) = padding, x.shape
-    rows = np.zeros((channels, height + 2 * ph, count, width + 2 * pw), x.dtype)
-    rows[:, ph : ph + height, :, pw : pw + width] = x.transpose(1, 2, 0, 3)
-    spread = np.empty((channels, len(across), *rows[..., across[0]].shape[1:]), x.dtype)
-    for j, tap in enumerate(across):
-        spread[:, j] = rows[..., tap]
-    return spread
+    rows = np.zeros((count, height + 2 * ph, width + 2 * pw, channels), x.dtype)
+    rows[:, ph : ph + height, pw : pw + width] = x.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(width_windows(rows, kernel, stride, dilation))
     ### END SOLUTION
 
 
+def spread_size(x: Array, windows: int, kernel: int, padding: Pair) -> int:
+    """How many numbers ``spread_width`` makes of each picture, for so many windows along the width."""
+    channels, height = x.shape[1:3]
+    size: int = (height + 2 * padding[0]) * windows * kernel * channels
+    return size
+
+
 def tap_rows(rows: Array, tap: slice, groups: int) -> Array:
-    """What one row of the kernel meets: the ``tap`` of ``spread_width``'s rows as (G, C/G * kw, columns)."""
-    channels, kw = rows.shape[:2]
-    return rows[:, :, tap].reshape(groups, channels // groups * kw, -1)
+    """What one row of the kernel meets: the ``tap`` of ``spread_width``'s rows as (n, G, places, kw * C/G)."""
+    count, high, wide, kw, channels = rows[:, tap].shape
+    parted = rows[:, tap].reshape(count, high * wide, kw, groups, channels // groups).transpose(0, 3, 1, 2, 4)
+    return parted.reshape(count, groups, high * wide, kw * channels // groups)
 
 
 def kernel_rows(weight: Array, groups: int) -> Array:
-    """The rows of the kernels, (kh, G, O/G, C/G * kw), from a weight (O, C/G, kh, kw)."""
+    """The rows of the kernels, (kh, G, kw * C/G, O/G), from a weight (O, C/G, kh, kw)."""
     outputs, channels, kh, kw = weight.shape
-    parted = weight.reshape(groups, outputs // groups, channels, kh, kw).transpose(3, 0, 1, 2, 4)
-    return parted.reshape(kh, groups, outputs // groups, channels * kw)
-
-
-COLUMNS = 2048  # of a block: enough for a long product, few enough to stay in the cache
+    parted = weight.reshape(groups, outputs // groups, channels, kh, kw).transpose(3, 0, 4, 2, 1)
+    return parted.reshape(kh, groups, kw * channels, outputs // groups)
 
 
 def conv2d_forward(
@@ -623,22 +662,21 @@ def conv2d_forward(
     """The convolution of ``x`` (N, C, H, W) with ``weight`` (O, C / groups, kh, kw): an array (N, O, out_h, out_w)."""
     outputs, _, *kernel = weight.shape
     count, _, *size = x.shape
-    down, across, (out_h, out_w) = window_taps("conv2d", size, (kernel[0], kernel[1]), stride, padding, dilation)
+    down, _, (out_h, out_w) = window_taps("conv2d", size, (kernel[0], kernel[1]), stride, padding, dilation)
     kernels = kernel_rows(weight, groups)
-    out = np.empty((count, outputs, out_h, out_w), np.result_type(x, weight))
+    out = np.empty((count, out_h * out_w, groups, outputs // groups), np.result_type(x, weight))
 
     def convolve(block: slice) -> None:
+        total = out[block].swapaxes(1, 2)  # (n, G, places, O/G)
+        total[...] = 0 if bias is None else bias.reshape(groups, 1, -1)
         ### BEGIN SOLUTION
-        rows = spread_width(x[block], across, padding)
-        total = kernels[0] @ tap_rows(rows, down[0], groups)
-        for kernel_row, tap in zip(kernels[1:], down[1:], strict=True):
-            total += kernel_row @ tap_rows(rows, tap, groups)
+        rows = spread_width(x[block], padding, kernel[1], stride[1], dilation[1])
+        for kernel_row, tap in zip(kernels, down, strict=True):
+            total += tap_rows(rows, tap, groups) @ kernel_row
         ### END SOLUTION
-        planes = total.reshape(outputs, out_h, -1, out_w).transpose(2, 0, 1, 3)
-        out[block] = planes if bias is None else planes + bias[:, None, None]
 
-    for_blocks(convolve, count, out_h * out_w, COLUMNS)
-    return out
+    for_blocks(convolve, count, spread_size(x, out_w, kernel[1], padding))
+    return out.reshape(count, out_h, out_w, outputs).transpose(0, 3, 1, 2)
 
 
 CONV2D = Op("conv2d", conv2d_forward)
@@ -736,9 +774,9 @@ for label, (x, weight) in contest.items():
 #
 # $$\frac{\partial L}{\partial \text{weight}[o, ch, i, j]} = \sum_{n, r, c} g[n, o, r, c] \cdot x[n, ch, s r + d i - p, s c + d j - p]$$
 #
-# For a fixed i that is again a product of matrices. Forward, `out = K @ rows`, so to K goes `g @ rowsᵀ`, as you know
-# from `matmul`. Here g is laid out as the result of that product was, (G, O/G, columns), with the columns in the order
-# (out_h, pictures, out_w).
+# For a fixed i that is again a product of matrices. Forward, `out = rows @ K`, so to K goes `rowsᵀ @ g`, or with the
+# outputs first `gᵀ @ rows`, as you know from `matmul`. That is a product for each picture and each group; what the
+# pictures want is added up.
 #
 # ### Exercise: `conv2d_weight_gradient`
 
@@ -756,35 +794,36 @@ def conv2d_weight_gradient(
     x
         The pictures, of shape (N, C, H, W).
 
-    TODO: For a block, return the gradient of the rows of the kernels, of shape (kh, G, O/G, C/G * kw).
+    TODO: For a block, return the gradient of the rows of the kernels, of shape (kh, G, O/G, kw * C/G).
 
     APPROACH:
     1. `rows` as in `conv2d_forward`.
-    2. `columns_g`: `g[block]` with its axes in the order (O, out_h, pictures, out_w), reshaped to (G, O/G, columns).
-    3. For each row of the kernel: `columns_g` times the transposed `tap_rows(...)`. `np.stack` puts them into one
-       array.
+    2. `turned` is given: g of the block as (n, G, O/G, places).
+    3. For each row of the kernel: `turned` times `tap_rows(...)`, summed over the pictures. `np.stack` puts them into
+       one array.
 
     EXAMPLE:
     >>> pixels, g = np.array([[[[1.0, 10.0, 100.0]]]]), np.ones((1, 1, 1, 2))
     >>> conv2d_weight_gradient(g, pixels, (1, 2), (1, 1), (0, 0), (1, 1), 1)
     array([[[[ 11., 110.]]]])
 
-    HINT: Each of the G matrices is transposed by `swapaxes(1, 2)`.
+    HINT: `@` multiplies the last two axes and leaves those before them alone: what is left is (n, G, O/G, kw * C/G).
     """
     (count, channels, *size), outputs = x.shape, g.shape[1]
-    down, across, (out_h, out_w) = window_taps("conv2d", size, kernel, stride, padding, dilation)
+    down, _, (out_h, out_w) = window_taps("conv2d", size, kernel, stride, padding, dilation)
     kh, kw = kernel
 
     def slopes(block: slice) -> Array:
+        parts_g = g[block].transpose(0, 2, 3, 1).reshape(-1, out_h * out_w, groups, outputs // groups)
+        turned = parts_g.transpose(0, 2, 3, 1)
         ### BEGIN SOLUTION
-        rows = spread_width(x[block], across, padding)
-        columns_g = g[block].transpose(1, 2, 0, 3).reshape(groups, outputs // groups, -1)
-        return np.stack([columns_g @ tap_rows(rows, tap, groups).swapaxes(1, 2) for tap in down])
+        rows = spread_width(x[block], padding, kw, stride[1], dilation[1])
+        return np.stack([(turned @ tap_rows(rows, tap, groups)).sum(axis=0) for tap in down])
         ### END SOLUTION
 
-    nothing = np.zeros((kh, groups, outputs // groups, channels // groups * kw), np.result_type(g, x))
-    added = sum(for_blocks(slopes, count, out_h * out_w, COLUMNS), start=nothing)
-    return added.reshape(kh, outputs, channels // groups, kw).transpose(1, 2, 0, 3)
+    nothing = np.zeros((kh, groups, outputs // groups, kw * channels // groups), np.result_type(g, x))
+    added = sum(for_blocks(slopes, count, spread_size(x, out_w, kw, padding)), start=nothing)
+    return added.reshape(kh, outputs, kw, channels // groups).transpose(1, 3, 0, 2)
 
 # %% nbgrader={"grade": true, "grade_id": "test-spatial-weight-gradient", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
 def test_weight_gradient():
@@ -937,6 +976,17 @@ test_input_gradient()
 
 # %%
 #| export
+def picture_rows(x: Array) -> Array:
+    """``x`` (N, C, ...) with a row for each picture, channels last: (N, places * C); a view if memory is so already."""
+    return np.moveaxis(x, 1, -1).reshape(len(x), math.prod(x.shape[1:]))
+
+
+def channel_sums(row: Array, channels: int) -> Array:
+    """The sum of each channel of a row (places * C,), of shape (C,); added in float64, as there are many places."""
+    sums: Array = row.reshape(len(row) // channels, channels).sum(axis=0, dtype=np.float64)
+    return sums.astype(row.dtype)
+
+
 @defvjp(CONV2D)
 def _conv2d(
     g: Array,
@@ -955,7 +1005,7 @@ def _conv2d(
     def to_weight() -> Array:
         return conv2d_weight_gradient(g, x, weight.shape[2:], stride, padding, dilation, groups)
 
-    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: g.sum(axis=(0, 2, 3)))
+    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: channel_sums(picture_rows(g).sum(axis=0), len(weight)))
 
 # %% [markdown]
 # ## 7. The layer
@@ -1242,15 +1292,12 @@ print(f"maximum of slices: {sliced}; {reshaped.median_s / sliced.median_s:.0f} t
 
 # %% nbgrader={"grade": false, "grade_id": "spatial-max-pool", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-CACHED = 400_000  # numbers of a block that stay in the cache while they are worked on
-
-
 def fold_windows(
     combine: Callable[[Array, Array], Array], x: Array, down: Sequence[slice], across: Sequence[slice]
 ) -> Array:
     """Every window of ``x`` (N, C, H, W) folded into one number by ``combine``, such as ``np.maximum`` or ``np.add``.
 
-    ``down`` and ``across`` are the taps along the height and the width. The result shares no memory with ``x``.
+    ``down`` and ``across`` are the taps along the height and the width. Of windows of one place the result is a view.
 
     TODO: Fill the blank here and the one in `max_pool2d_forward`.
 
@@ -1263,13 +1310,13 @@ def fold_windows(
     >>> fold_windows(np.add, np.arange(6.0).reshape(1, 1, 2, 3), [slice(0, 1), slice(1, 2)], [slice(0, 2), slice(1, 3)])
     array([[[[ 8., 12.]]]])
 
-    HINT: A single tap is a view of x; a copy at the end makes the result your own also for a window of one place.
+    HINT: What begins as `x[:, :, down[0]]` must not be changed in place: it is a view of x.
     """
     ### BEGIN SOLUTION
     folded = x[:, :, down[0]]
     for tap in down[1:]:
         folded = combine(folded, x[:, :, tap])
-    out = folded[..., across[0]].copy()
+    out = folded[..., across[0]]
     for tap in across[1:]:
         out = combine(out, folded[..., tap])
     return out
@@ -1281,14 +1328,14 @@ def max_pool2d_forward(
 ) -> Array:
     """The largest number of each window of ``x`` (N, C, H, W), of shape (N, C, out_h, out_w)."""
     down, across, size = window_taps("max_pool2d", x.shape[2:], kernel, stride, padding, dilation)
-    out = np.empty((*x.shape[:2], *size), x.dtype)
+    out = np.empty_like(x, shape=(*x.shape[:2], *size))
 
     def pool(block: slice) -> None:
         ### BEGIN SOLUTION
         out[block] = fold_windows(np.maximum, padded(x[block], padding, -np.inf), down, across)
         ### END SOLUTION
 
-    for_blocks(pool, len(x), x[:1].size, CACHED)
+    for_blocks(pool, len(x), x[:1].size)
     return out
 
 
@@ -1299,9 +1346,8 @@ def test_max_pool_forward():
     x = np.array([[[[1.0, 5.0, 2.0], [4.0, 3.0, 9.0], [7.0, 8.0, 6.0]]]])
     close(fold_windows(np.add, x, taps(2, 1, 1, 2), taps(2, 1, 1, 2)), [[[[13, 19], [22, 26]]]], what="sums of 2 x 2")
     close(fold_windows(np.maximum, x, taps(3, 1, 1, 1), taps(1, 2, 1, 2)), [[[[7, 9]]]], what="3 x 1, stride 2 across")
-    alone = fold_windows(np.maximum, x, [slice(0, 3)], [slice(0, 3)])
-    alone[...] = 0
-    close(x[0, 0, 0], [1, 5, 2], why="the result must share no memory with x")
+    close(fold_windows(np.maximum, x, [slice(0, 3)], [slice(0, 3)]), x, what="windows of one place")
+    close(x[0, 0], [[1, 5, 2], [4, 3, 9], [7, 8, 6]], why="x must stay as it was")
     close(max_pool2d_forward(x, (2, 2), (1, 1)), [[[[5, 9], [8, 9]]]])
     got = max_pool2d_forward(-x, (2, 2), (2, 2), (1, 1))
     close(got, [[[[-1, -2], [-4, -3]]]], why="the frame must never win, also against negative numbers")
@@ -1328,60 +1374,81 @@ test_max_pool_forward()
 # Backward, g goes to the winner of each window. In a tie PyTorch takes the first one, row by row, and so do we. Ties
 # are common: after ReLU a quarter of all windows may be nothing but zeros.
 #
-# Go through the places of the window in that order, for all windows at once. `free` says which windows have not found
-# their winner yet:
+# Go through the places of the window in that order, for all windows at once, and keep what each window has left to give.
+# Whoever comes second finds nothing left:
 #
 # ```
-#    window   2 5      place   (0, 0)  (0, 1)  (1, 0)  (1, 1)
-#             5 1      equals 5   no     yes     yes     no
-#                      free       yes    yes     no      no
-#                      gets g            x
+#    window   2 5      place       (0, 0)  (0, 1)  (1, 0)  (1, 1)
+#             5 1      equals 5      no      yes     yes     no
+#                      left          g       g       0       0
+#    g = 10            gets          0       10      0       0
 # ```
 #
-# If windows overlap, a number may win in several, and its gradients add up.
+# If windows overlap, a number may win in several, and its gradients add up: that is done for you.
 #
-# ### Exercise: `max_pool2d_gradient`
+# ### Exercise: `winner_shares`
 
 # %% nbgrader={"grade": false, "grade_id": "spatial-max-gradient", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
+def winner_shares(g: Array, largest: Array, met: Iterable[Array]) -> Iterator[Array]:
+    """What each place of the window gets of ``g``, for all windows at once: the first that is the largest gets it all.
+
+    Parameters
+    ----------
+    g, largest
+        For each window the gradient of its result, and the result.
+    met
+        For each place of the window, row by row: what it meets in all windows. Each is of the shape of ``g``.
+
+    Returns
+    -------
+    Iterator of Array
+        For each place an array of the shape of ``g``.
+
+    TODO: Go through the places, and yield what each gets.
+
+    APPROACH:
+    1. `left`, what a window has not given away yet, is given: at first it is a copy of g.
+    2. For each place, in the order of `met`: where it meets the largest number, it gets what is left; elsewhere 0.
+    3. Take that away from `left`, and `yield` it.
+
+    EXAMPLE:
+    >>> met = [np.array([2.0, 7.0]), np.array([5.0, 1.0]), np.array([5.0, 7.0])]
+    >>> list(winner_shares(np.array([10.0, 20.0]), np.array([5.0, 7.0]), met))
+    [array([ 0., 20.]), array([10.,  0.]), array([0., 0.])]
+
+    HINT: `left * won` is left where `won` is true and 0 elsewhere.
+    """
+    left = np.empty_like(largest, g.dtype)
+    left[...] = g
+    ### BEGIN SOLUTION
+    for numbers in met:
+        share = left * (numbers == largest)
+        left -= share
+        yield share
+    ### END SOLUTION
+
+
 def max_pool2d_gradient(
     g: Array, out: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
-    """The gradient by ``x`` of ``max_pool2d_forward``, whose result is ``out``; a window's first winner gets it all.
-
-    TODO: In each block, give g to the winners.
-
-    APPROACH:
-    1. `inside` is the framed block, `part` the place for its gradient, of the same shape; `free` is true for each
-       window.
-    2. For each place of the window, row by row, `won` is true where the place equals the block's `out`, and the window
-       is free. `inside[:, :, rows, places]` is what the place meets.
-    3. Where it has won, the window is not free any more, and the place gets `g` of the block: add it to `part`.
-
-    EXAMPLE:
-    >>> x = np.array([[[[2.0, 5.0], [5.0, 1.0]]]])
-    >>> max_pool2d_gradient(np.array([[[[10.0]]]]), np.array([[[[5.0]]]]), x, (2, 2), (2, 2), (0, 0), (1, 1))
-    array([[[[ 0., 10.],
-             [ 0.,  0.]]]])
-
-    HINT: `g * won` is g where won is true and 0 elsewhere. For booleans, `&` is and, `~` is not.
-    """
+    """The gradient by ``x`` of ``max_pool2d_forward``, whose result is ``out``; a window's first winner gets it all."""
     down, across, _ = window_taps("max_pool2d", x.shape[2:], kernel, stride, padding, dilation)
     (ph, pw), (count, channels, height, width) = padding, x.shape
-    slopes = np.zeros((count, channels, height + 2 * ph, width + 2 * pw), g.dtype)
+    slopes = np.zeros_like(x, g.dtype, shape=(count, channels, height + 2 * ph, width + 2 * pw))
+    places = [np.s_[:, :, rows, columns] for rows in down for columns in across]
+    overlap = any(d * (k - 1) >= s for k, s, d in zip(kernel, stride, dilation, strict=True))
 
     def share_out(block: slice) -> None:
         inside, part = padded(x[block], padding, -np.inf), slopes[block]
-        free = np.ones(g[block].shape, np.bool_)
-        ### BEGIN SOLUTION
-        for rows in down:
-            for places in across:
-                won = free & (inside[:, :, rows, places] == out[block])
-                free &= ~won
-                part[:, :, rows, places] += g[block] * won
-        ### END SOLUTION
+        shares = winner_shares(g[block], out[block], (inside[place] for place in places))
+        for place, share in zip(places, shares, strict=True):
+            if overlap:
+                part[place] += share
+            else:
+                part[place] = share
 
-    for_blocks(share_out, count, channels * height * width, CACHED)
+    for_blocks(share_out, count, channels * height * width)
     return cropped(slopes, padding)
 
 
@@ -1493,7 +1560,7 @@ def avg_pool2d_gradient(
     """The gradient by the pictures of ``avg_pool2d_forward``, of shape (N, C, *size)."""
     down, across, _ = window_taps("avg_pool2d", size, kernel, stride, padding, (1, 1))
     counts = window_counts(size, kernel, stride, padding, count_include_pad, g.dtype)
-    slopes = np.zeros((*g.shape[:2], size[0] + 2 * padding[0], size[1] + 2 * padding[1]), g.dtype)
+    slopes = np.zeros_like(g, shape=(*g.shape[:2], size[0] + 2 * padding[0], size[1] + 2 * padding[1]))
     ### BEGIN SOLUTION
     share = g / counts
     for rows in down:
@@ -1770,11 +1837,18 @@ for far in (1000 + randn(4, 64, 16, 16)).data:
 #
 # ### Exercise: `channel_moments` and `batch_norm_forward`
 #
-# Work in blocks, so that what was subtracted is still in the cache when it is squared.
+# Work in blocks, so that what was subtracted is still in the cache when it is squared. And as memory is channels last,
+# take each picture as one row, places · C long: what a channel needs is `np.tile`d along it, C numbers again and again,
+# so that NumPy's loops are long. `picture_rows` and `channel_sums` are those of section 6.
 
 # %% nbgrader={"grade": false, "grade_id": "spatial-norm-forward", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
 Moments = tuple[Array, Array]
+
+
+def from_picture_rows(rows: Array, shape: Sequence[int]) -> Array:
+    """``rows`` (N, places * C) as a view of ``shape`` (N, C, ...): the inverse of ``picture_rows``."""
+    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
 
 
 def channel_moments(x: Array) -> Moments:
@@ -1783,32 +1857,34 @@ def channel_moments(x: Array) -> Moments:
     TODO: Fill the two blanks here and the one in `batch_norm_forward`.
 
     APPROACH:
-    1. `flat` is (N, C, L). The mean of each channel is over the first and the last axis.
-    2. `squares` of a block: the deviations from the mean, squared, and summed over the same two axes.
-    3. `batch_norm_forward`: in each block, (x - mean) * scale + bias.
+    1. `rows` is (N, places * C). Its sum over the pictures is one row; `channel_sums` adds up its places. Divided by n,
+       how many numbers a channel has, that is the `mean`, of shape (C,). `middle` is the mean, tiled along a row.
+    2. `squares` of a block: the deviations from the middle, squared, and summed over the pictures: a row.
+    3. `batch_norm_forward`: in each block, (x - middle) * factor + shift, written to `out[block]`.
 
     EXAMPLE:
     >>> channel_moments(np.array([[[1.0, 3.0], [5.0, 5.0]]]))
     (array([2., 5.]), array([1., 0.]))
 
-    HINT: A number for each channel, (C,), meets (n, C, L) as a column, `mean[:, None]`. `np.einsum("ncl,ncl->c", a, b)`
-    multiplies a and b and sums over all axes but that of the channels, without an array in between.
+    HINT: `np.tile(numbers, times)`. `np.einsum("nl,nl->l", a, b)` multiplies a and b and sums over the first axis,
+    without an array in between.
     """
-    count, channels = x.shape[:2]
-    flat = x.reshape(count, channels, -1)
+    rows, channels = picture_rows(x), x.shape[1]
+    n = x.size // channels
     ### BEGIN SOLUTION
-    mean = flat.mean(axis=(0, 2))
+    mean = channel_sums(rows.sum(axis=0), channels) / n
+    middle = np.tile(mean, rows.shape[1] // channels)
     ### END SOLUTION
 
     def squares(block: slice) -> Array:
         ### BEGIN SOLUTION
-        deviations = flat[block] - mean[:, None]
-        summed: Array = np.einsum("ncl,ncl->c", deviations, deviations)
+        deviations = rows[block] - middle
+        summed: Array = np.einsum("nl,nl->l", deviations, deviations)
         return summed
         ### END SOLUTION
 
-    added = sum(for_blocks(squares, count, flat[:1].size, CACHED), start=np.zeros(channels, x.dtype))
-    return mean, added / (count * flat.shape[2])
+    added = sum(for_blocks(squares, *rows.shape), start=np.zeros_like(rows[0]))
+    return mean, channel_sums(added, channels) / n
 
 
 def batch_norm_forward(x: Array, weight: Array, bias: Array, eps: float, moments: Moments | None = None) -> Array:
@@ -1824,19 +1900,19 @@ def batch_norm_forward(x: Array, weight: Array, bias: Array, eps: float, moments
         Those of ``x``, if the caller has them already.
     """
     mean, variance = channel_moments(x) if moments is None else moments
-    flat = x.reshape(*x.shape[:2], -1)
-    scale = weight / np.sqrt(variance + eps)
-    out = np.empty_like(flat)
+    rows, scale = picture_rows(x), weight / np.sqrt(variance + eps)
+    middle, factor, shift = (np.tile(one, rows.shape[1] // x.shape[1]) for one in (mean, scale, bias))
+    out = np.empty_like(rows)
 
     def normalise(block: slice) -> None:
         ### BEGIN SOLUTION
-        part = np.subtract(flat[block], mean[:, None], out=out[block])
-        part *= scale[:, None]
-        part += bias[:, None]
+        part = np.subtract(rows[block], middle, out=out[block])
+        part *= factor
+        part += shift
         ### END SOLUTION
 
-    for_blocks(normalise, len(flat), flat[:1].size, CACHED)
-    return out.reshape(x.shape)
+    for_blocks(normalise, *rows.shape)
+    return from_picture_rows(out, x.shape)
 
 
 BATCH_NORM = Op("batch_norm", batch_norm_forward)
@@ -1903,44 +1979,48 @@ def batch_norm_gradients(
     TODO: Fill the three blanks: a first pass over the blocks, three numbers for each channel, and a second pass.
 
     APPROACH:
-    1. `stretch` of a block: with d = x - mean, the sum of g * d over pictures and places, for each channel. The sum
-       over all blocks, times `inverse`, is the gradient of the weight, since x_hat is d * inverse.
-    2. `along`, `shift` and `scale`: what d is multiplied by to give x_hat * to_weight / n; the mean of g; and
-       weight * inverse.
+    1. `stretch` of a block: with d = x - middle, the sum of g * d over the pictures, a row. All of it, times `inverse`,
+       is the gradient of the weight, since x_hat is d * inverse.
+    2. `along`, `shift` and `scale`, (C,) each: what d is multiplied by to give x_hat * to_weight / n; the mean of g; and
+       weight * inverse. Then they are tiled for you.
     3. `finish` a block: (g - (d * along + shift)) * scale, written into `to_x[block]`.
 
     EXAMPLE:
     >>> batch_norm_gradients(np.array([[[1.0]], [[0.0]]]), np.array([[[0.0]], [[2.0]]]), np.ones(1), 0.0)[1:]
     (array([-1.]), array([1.]))
 
-    HINT: n is how many numbers a channel has. Everything with one number a channel meets a block as a column.
+    HINT: n is how many numbers a channel has, and `rows_g` is g as rows, as `rows` is x.
     """
     mean, variance = channel_moments(x) if moments is None else moments
-    flat, flat_g = (array.reshape(*x.shape[:2], -1) for array in (x, g))
-    inverse, n = 1 / np.sqrt(variance + eps), x.size // x.shape[1]
-    to_bias, to_x = flat_g.sum(axis=(0, 2)), np.empty_like(flat)
+    rows, rows_g = picture_rows(x), picture_rows(g)
+    inverse, channels = 1 / np.sqrt(variance + eps), x.shape[1]
+    n, places = x.size // channels, rows.shape[1] // channels
+    to_bias, to_x = channel_sums(rows_g.sum(axis=0), channels), np.empty_like(rows)
+    middle = np.tile(mean, places)
 
     def stretch(block: slice) -> Any:
         ### BEGIN SOLUTION
-        return np.einsum("ncl,ncl->c", flat[block] - mean[:, None], flat_g[block])
+        return np.einsum("nl,nl->l", rows[block] - middle, rows_g[block])
         ### END SOLUTION
 
-    to_weight = inverse * sum(for_blocks(stretch, len(flat), flat[:1].size, CACHED), start=np.zeros_like(mean))
+    added = sum(for_blocks(stretch, *rows.shape), start=np.zeros_like(rows[0]))
+    to_weight = inverse * channel_sums(added, channels)
     ### BEGIN SOLUTION
     along, shift, scale = inverse * to_weight / n, to_bias / n, weight * inverse
     ### END SOLUTION
+    along, shift, scale = (np.tile(one, places) for one in (along, shift, scale))
 
     def finish(block: slice) -> None:
         ### BEGIN SOLUTION
-        taken = flat[block] - mean[:, None]
-        taken *= along[:, None]
-        taken += shift[:, None]
-        part = np.subtract(flat_g[block], taken, out=to_x[block])
-        part *= scale[:, None]
+        taken = rows[block] - middle
+        taken *= along
+        taken += shift
+        part = np.subtract(rows_g[block], taken, out=to_x[block])
+        part *= scale
         ### END SOLUTION
 
-    for_blocks(finish, len(flat), flat[:1].size, CACHED)
-    return to_x.reshape(x.shape), to_weight, to_bias
+    for_blocks(finish, *rows.shape)
+    return from_picture_rows(to_x, x.shape), to_weight, to_bias
 
 
 @defvjp(BATCH_NORM)

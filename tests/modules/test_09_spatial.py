@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinytorch.core.activations import ReLU
 from tinytorch.core.autograd import gradcheck, no_grad
 from tinytorch.core.layers import Linear, Sequential
 from tinytorch.core.spatial import (
@@ -25,6 +26,8 @@ from tinytorch.core.spatial import (
     flatten,
     im2col,
     max_pool2d,
+    max_pool2d_forward,
+    max_pool2d_gradient,
     set_num_threads,
 )
 from tinytorch.core.tensor import Tensor, manual_seed
@@ -114,11 +117,25 @@ def test_any_batch_gives_what_its_pictures_give_one_by_one(batch: int) -> None:
         np.testing.assert_allclose(net(Tensor(picture[None])).data[0], row, rtol=1e-4, atol=1e-5)
 
 
+def test_memory_stays_channels_last_both_ways() -> None:
+    def is_channels_last(array: np.ndarray) -> bool:
+        return array.transpose(0, 2, 3, 1).flags.c_contiguous
+
+    manual_seed(0)
+    x = Tensor(normal(2, 3, 8, 10), requires_grad=True)
+    for layer in (Conv2d(3, 4, 3, padding=1), BatchNorm2d(4), ReLU(), MaxPool2d(2, padding=1), AvgPool2d(2)):
+        x = layer(x)
+        assert is_channels_last(x.data), layer
+    seen, window = normal(2, 8, 10, 3).transpose(0, 3, 1, 2), ((2, 2), (2, 2), (0, 0), (1, 1))
+    slopes = max_pool2d_gradient(normal(2, 3, 4, 5), max_pool2d_forward(seen, *window), seen, *window)
+    assert is_channels_last(slopes), "also if what comes from above is not"
+
+
 def test_threads_change_nothing() -> None:
     def step() -> list[np.ndarray]:
         manual_seed(0)
         net = Sequential(Conv2d(3, 8, 3, padding=1), BatchNorm2d(8), MaxPool2d(2), Conv2d(8, 4, 3, stride=2), Flatten())
-        x = Tensor(normal(40, 3, 32, 32), requires_grad=True)
+        x = Tensor(normal(100, 3, 32, 32), requires_grad=True)
         out = net(x)
         (out * out).sum().backward()
         return [out.data, x.grad.data, *(p.grad.data for p in net.parameters())]  # type: ignore[union-attr]

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import index
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from .autograd import defvjp
 from .layers import Module, Parameter, uniform_parameter, whole_size
@@ -20,13 +21,14 @@ from .tensor import Array, Op, Tensor, apply, axis_in_range, concatenate, from_n
 Pair = tuple[int, int]
 
 # %% auto #0
-__all__ = ['Pair', 'COLUMNS', 'CONV2D', 'CACHED', 'MAX_POOL2D', 'AVG_POOL2D', 'Moments', 'BATCH_NORM', 'output_size', 'taps',
-           'padded', 'cropped', 'window_taps', 'im2col', 'set_num_threads', 'blocks', 'for_blocks', 'spread_width',
-           'tap_rows', 'kernel_rows', 'conv2d_forward', 'conv2d_weight_gradient', 'spread_gradient',
-           'conv2d_input_gradient', 'pair', 'check_pictures', 'same_padding', 'Conv2d', 'conv2d', 'fold_windows',
-           'max_pool2d_forward', 'max_pool2d_gradient', 'window_counts', 'avg_pool2d_forward', 'avg_pool2d_gradient',
-           'max_pool2d', 'avg_pool2d', 'adaptive_avg_pool2d', 'bin_means', 'MaxPool2d', 'AvgPool2d',
-           'AdaptiveAvgPool2d', 'channel_moments', 'batch_norm_forward', 'batch_norm_gradients', 'update_running',
+__all__ = ['Pair', 'CACHED', 'CONV2D', 'MAX_POOL2D', 'AVG_POOL2D', 'Moments', 'BATCH_NORM', 'output_size', 'taps', 'padded',
+           'cropped', 'window_taps', 'im2col', 'set_num_threads', 'blocks', 'for_blocks', 'width_windows',
+           'spread_width', 'spread_size', 'tap_rows', 'kernel_rows', 'conv2d_forward', 'conv2d_weight_gradient',
+           'spread_gradient', 'conv2d_input_gradient', 'picture_rows', 'channel_sums', 'pair', 'check_pictures',
+           'same_padding', 'Conv2d', 'conv2d', 'fold_windows', 'max_pool2d_forward', 'winner_shares',
+           'max_pool2d_gradient', 'window_counts', 'avg_pool2d_forward', 'avg_pool2d_gradient', 'max_pool2d',
+           'avg_pool2d', 'adaptive_avg_pool2d', 'bin_means', 'MaxPool2d', 'AvgPool2d', 'AdaptiveAvgPool2d',
+           'from_picture_rows', 'channel_moments', 'batch_norm_forward', 'batch_norm_gradients', 'update_running',
            'batch_norm', 'BatchNorm2d', 'flatten', 'Flatten']
 
 # %% modules/09_spatial/spatial_dev.py #spatial-taps
@@ -72,7 +74,7 @@ def padded(x: Array, padding: Pair, value: float = 0.0) -> Array:
     (ph, pw), (count, channels, height, width) = padding, x.shape
     if ph == pw == 0:
         return x
-    framed = np.full((count, channels, height + 2 * ph, width + 2 * pw), value, x.dtype)
+    framed = np.full_like(x, value, shape=(count, channels, height + 2 * ph, width + 2 * pw))
     framed[:, :, ph : ph + height, pw : pw + width] = x
     return framed
 
@@ -124,7 +126,7 @@ def im2col(x: Array, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)
             columns[:, i, j] = framed[:, :, rows, places].swapaxes(0, 1)
     return columns.reshape(channels * kernel[0] * kernel[1], count * out_h * out_w)
 
-# %% modules/09_spatial/spatial_dev.py #spatial-022
+# %% modules/09_spatial/spatial_dev.py #spatial-024
 _threads = 1
 _others = ThreadPoolExecutor(1)  # beside the thread that calls; it starts threads when it gets work
 
@@ -146,15 +148,18 @@ def set_num_threads(threads: int) -> None:
     _others = ThreadPoolExecutor(max(1, _threads - 1))
 
 
-def blocks(count: int, each: int, limit: int) -> Iterator[slice]:
-    """Slices that cut ``count`` pictures of ``each`` numbers into blocks of at most ``limit`` numbers, or of one."""
-    step = max(1, limit // max(1, each))
-    return (slice(start, start + step) for start in range(0, count, step))
+CACHED = 400_000  # numbers of a block that stay in the cache while they are worked on
 
 
-def for_blocks(work: Callable[[slice], Any], count: int, each: int, limit: int) -> list[Any]:
+def blocks(count: int, each: int) -> list[slice]:
+    """Slices that cut ``count`` pictures of ``each`` numbers into blocks of about ``CACHED`` numbers, or of one."""
+    step = math.ceil(count / max(1, math.ceil(count * each / CACHED)))
+    return [slice(start, start + step) for start in range(0, count, max(1, step))]
+
+
+def for_blocks(work: Callable[[slice], Any], count: int, each: int) -> list[Any]:
     """What ``work(block)`` returns for each of the ``blocks``, in their order; each thread takes a share of them."""
-    cut = list(blocks(count, each, limit))
+    cut = blocks(count, each)
     bounds = [len(cut) * i // _threads for i in range(_threads + 1)]
 
     def share(i: int) -> list[Any]:
@@ -163,53 +168,65 @@ def for_blocks(work: Callable[[slice], Any], count: int, each: int, limit: int) 
     later = [_others.submit(share, i) for i in range(1, _threads)]
     return share(0) + [result for one in later for result in one.result()]
 
+
+def width_windows(rows: Array, kernel: int, stride: int, dilation: int) -> Array:
+    """The windows along the width of ``rows`` (n, H, W, C), as a view (n, H, out_w, kernel, C)."""
+    count, height, width, channels = rows.shape
+    to_picture, to_row, to_place, to_channel = rows.strides
+    shape = (count, height, output_size("conv2d", width, kernel, stride, 0, dilation), kernel, channels)
+    return as_strided(rows, shape, (to_picture, to_row, stride * to_place, dilation * to_place, to_channel))
+
 # %% modules/09_spatial/spatial_dev.py #spatial-conv-forward
-def spread_width(x: Array, across: Sequence[slice], padding: Pair) -> Array:
-    """The rows of the padded pictures, once for each tap along the width.
+def spread_width(x: Array, padding: Pair, kernel: int, stride: int, dilation: int) -> Array:
+    """The rows of the padded pictures, cut into windows along the width, channels last.
 
     Parameters
     ----------
     x
         Of shape (n, C, H, W).
-    across
-        The kw taps along the width, each of out_w places.
+    padding
+        How many zeros stand above and below, and at both sides.
+    kernel, stride, dilation
+        Those along the width: how many weights, how far the window moves, how far apart the weights stand.
 
     Returns
     -------
     Array
-        Of shape (C, kw, H + 2 * ph, n, out_w), in C order.
+        Of shape (n, H + 2 * ph, out_w, kernel, C), in C order.
 
     EXAMPLE:
-    >>> spread_width(np.arange(6.0).reshape(1, 1, 2, 3), [slice(0, 2), slice(1, 3)], (0, 0)).reshape(2, 2, 2)
+    >>> spread_width(np.arange(6.0).reshape(1, 1, 2, 3), (0, 0), 2, 1, 1).reshape(2, 2, 2)
     array([[[0., 1.],
-            [3., 4.]],
+            [1., 2.]],
     <BLANKLINE>
-           [[1., 2.],
+           [[3., 4.],
             [4., 5.]]])
     """
     (ph, pw), (count, channels, height, width) = padding, x.shape
-    rows = np.zeros((channels, height + 2 * ph, count, width + 2 * pw), x.dtype)
-    rows[:, ph : ph + height, :, pw : pw + width] = x.transpose(1, 2, 0, 3)
-    spread = np.empty((channels, len(across), *rows[..., across[0]].shape[1:]), x.dtype)
-    for j, tap in enumerate(across):
-        spread[:, j] = rows[..., tap]
-    return spread
+    rows = np.zeros((count, height + 2 * ph, width + 2 * pw, channels), x.dtype)
+    rows[:, ph : ph + height, pw : pw + width] = x.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(width_windows(rows, kernel, stride, dilation))
+
+
+def spread_size(x: Array, windows: int, kernel: int, padding: Pair) -> int:
+    """How many numbers ``spread_width`` makes of each picture, for so many windows along the width."""
+    channels, height = x.shape[1:3]
+    size: int = (height + 2 * padding[0]) * windows * kernel * channels
+    return size
 
 
 def tap_rows(rows: Array, tap: slice, groups: int) -> Array:
-    """What one row of the kernel meets: the ``tap`` of ``spread_width``'s rows as (G, C/G * kw, columns)."""
-    channels, kw = rows.shape[:2]
-    return rows[:, :, tap].reshape(groups, channels // groups * kw, -1)
+    """What one row of the kernel meets: the ``tap`` of ``spread_width``'s rows as (n, G, places, kw * C/G)."""
+    count, high, wide, kw, channels = rows[:, tap].shape
+    parted = rows[:, tap].reshape(count, high * wide, kw, groups, channels // groups).transpose(0, 3, 1, 2, 4)
+    return parted.reshape(count, groups, high * wide, kw * channels // groups)
 
 
 def kernel_rows(weight: Array, groups: int) -> Array:
-    """The rows of the kernels, (kh, G, O/G, C/G * kw), from a weight (O, C/G, kh, kw)."""
+    """The rows of the kernels, (kh, G, kw * C/G, O/G), from a weight (O, C/G, kh, kw)."""
     outputs, channels, kh, kw = weight.shape
-    parted = weight.reshape(groups, outputs // groups, channels, kh, kw).transpose(3, 0, 1, 2, 4)
-    return parted.reshape(kh, groups, outputs // groups, channels * kw)
-
-
-COLUMNS = 2048  # of a block: enough for a long product, few enough to stay in the cache
+    parted = weight.reshape(groups, outputs // groups, channels, kh, kw).transpose(3, 0, 4, 2, 1)
+    return parted.reshape(kh, groups, kw * channels, outputs // groups)
 
 
 def conv2d_forward(
@@ -224,20 +241,19 @@ def conv2d_forward(
     """The convolution of ``x`` (N, C, H, W) with ``weight`` (O, C / groups, kh, kw): an array (N, O, out_h, out_w)."""
     outputs, _, *kernel = weight.shape
     count, _, *size = x.shape
-    down, across, (out_h, out_w) = window_taps("conv2d", size, (kernel[0], kernel[1]), stride, padding, dilation)
+    down, _, (out_h, out_w) = window_taps("conv2d", size, (kernel[0], kernel[1]), stride, padding, dilation)
     kernels = kernel_rows(weight, groups)
-    out = np.empty((count, outputs, out_h, out_w), np.result_type(x, weight))
+    out = np.empty((count, out_h * out_w, groups, outputs // groups), np.result_type(x, weight))
 
     def convolve(block: slice) -> None:
-        rows = spread_width(x[block], across, padding)
-        total = kernels[0] @ tap_rows(rows, down[0], groups)
-        for kernel_row, tap in zip(kernels[1:], down[1:], strict=True):
-            total += kernel_row @ tap_rows(rows, tap, groups)
-        planes = total.reshape(outputs, out_h, -1, out_w).transpose(2, 0, 1, 3)
-        out[block] = planes if bias is None else planes + bias[:, None, None]
+        total = out[block].swapaxes(1, 2)  # (n, G, places, O/G)
+        total[...] = 0 if bias is None else bias.reshape(groups, 1, -1)
+        rows = spread_width(x[block], padding, kernel[1], stride[1], dilation[1])
+        for kernel_row, tap in zip(kernels, down, strict=True):
+            total += tap_rows(rows, tap, groups) @ kernel_row
 
-    for_blocks(convolve, count, out_h * out_w, COLUMNS)
-    return out
+    for_blocks(convolve, count, spread_size(x, out_w, kernel[1], padding))
+    return out.reshape(count, out_h, out_w, outputs).transpose(0, 3, 1, 2)
 
 
 CONV2D = Op("conv2d", conv2d_forward)
@@ -261,17 +277,18 @@ def conv2d_weight_gradient(
     array([[[[ 11., 110.]]]])
     """
     (count, channels, *size), outputs = x.shape, g.shape[1]
-    down, across, (out_h, out_w) = window_taps("conv2d", size, kernel, stride, padding, dilation)
+    down, _, (out_h, out_w) = window_taps("conv2d", size, kernel, stride, padding, dilation)
     kh, kw = kernel
 
     def slopes(block: slice) -> Array:
-        rows = spread_width(x[block], across, padding)
-        columns_g = g[block].transpose(1, 2, 0, 3).reshape(groups, outputs // groups, -1)
-        return np.stack([columns_g @ tap_rows(rows, tap, groups).swapaxes(1, 2) for tap in down])
+        parts_g = g[block].transpose(0, 2, 3, 1).reshape(-1, out_h * out_w, groups, outputs // groups)
+        turned = parts_g.transpose(0, 2, 3, 1)
+        rows = spread_width(x[block], padding, kw, stride[1], dilation[1])
+        return np.stack([(turned @ tap_rows(rows, tap, groups)).sum(axis=0) for tap in down])
 
-    nothing = np.zeros((kh, groups, outputs // groups, channels // groups * kw), np.result_type(g, x))
-    added = sum(for_blocks(slopes, count, out_h * out_w, COLUMNS), start=nothing)
-    return added.reshape(kh, outputs, channels // groups, kw).transpose(1, 2, 0, 3)
+    nothing = np.zeros((kh, groups, outputs // groups, kw * channels // groups), np.result_type(g, x))
+    added = sum(for_blocks(slopes, count, spread_size(x, out_w, kw, padding)), start=nothing)
+    return added.reshape(kh, outputs, kw, channels // groups).transpose(1, 3, 0, 2)
 
 # %% modules/09_spatial/spatial_dev.py #spatial-input-gradient
 def spread_gradient(g: Array, size: Sequence[int], stride: Pair, padding: Pair, reach: Pair) -> Array:
@@ -314,7 +331,18 @@ def conv2d_input_gradient(
         g, frame = spread_gradient(g, size, stride, padding, reach), (0, 0)
     return conv2d_forward(g, flipped, padding=frame, dilation=dilation, groups=groups)
 
-# %% modules/09_spatial/spatial_dev.py #spatial-035
+# %% modules/09_spatial/spatial_dev.py #spatial-037
+def picture_rows(x: Array) -> Array:
+    """``x`` (N, C, ...) with a row for each picture, channels last: (N, places * C); a view if memory is so already."""
+    return np.moveaxis(x, 1, -1).reshape(len(x), math.prod(x.shape[1:]))
+
+
+def channel_sums(row: Array, channels: int) -> Array:
+    """The sum of each channel of a row (places * C,), of shape (C,); added in float64, as there are many places."""
+    sums: Array = row.reshape(len(row) // channels, channels).sum(axis=0, dtype=np.float64)
+    return sums.astype(row.dtype)
+
+
 @defvjp(CONV2D)
 def _conv2d(
     g: Array,
@@ -333,7 +361,7 @@ def _conv2d(
     def to_weight() -> Array:
         return conv2d_weight_gradient(g, x, weight.shape[2:], stride, padding, dilation, groups)
 
-    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: g.sum(axis=(0, 2, 3)))
+    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: channel_sums(picture_rows(g).sum(axis=0), len(weight)))
 
 # %% modules/09_spatial/spatial_dev.py #spatial-conv2d
 def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
@@ -504,15 +532,12 @@ def _framed(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair, padding: Any)
     return x, front
 
 # %% modules/09_spatial/spatial_dev.py #spatial-max-pool
-CACHED = 400_000  # numbers of a block that stay in the cache while they are worked on
-
-
 def fold_windows(
     combine: Callable[[Array, Array], Array], x: Array, down: Sequence[slice], across: Sequence[slice]
 ) -> Array:
     """Every window of ``x`` (N, C, H, W) folded into one number by ``combine``, such as ``np.maximum`` or ``np.add``.
 
-    ``down`` and ``across`` are the taps along the height and the width. The result shares no memory with ``x``.
+    ``down`` and ``across`` are the taps along the height and the width. Of windows of one place the result is a view.
 
     EXAMPLE:
     >>> fold_windows(np.add, np.arange(6.0).reshape(1, 1, 2, 3), [slice(0, 1), slice(1, 2)], [slice(0, 2), slice(1, 3)])
@@ -521,7 +546,7 @@ def fold_windows(
     folded = x[:, :, down[0]]
     for tap in down[1:]:
         folded = combine(folded, x[:, :, tap])
-    out = folded[..., across[0]].copy()
+    out = folded[..., across[0]]
     for tap in across[1:]:
         out = combine(out, folded[..., tap])
     return out
@@ -532,43 +557,66 @@ def max_pool2d_forward(
 ) -> Array:
     """The largest number of each window of ``x`` (N, C, H, W), of shape (N, C, out_h, out_w)."""
     down, across, size = window_taps("max_pool2d", x.shape[2:], kernel, stride, padding, dilation)
-    out = np.empty((*x.shape[:2], *size), x.dtype)
+    out = np.empty_like(x, shape=(*x.shape[:2], *size))
 
     def pool(block: slice) -> None:
         out[block] = fold_windows(np.maximum, padded(x[block], padding, -np.inf), down, across)
 
-    for_blocks(pool, len(x), x[:1].size, CACHED)
+    for_blocks(pool, len(x), x[:1].size)
     return out
 
 
 MAX_POOL2D = Op("max_pool2d", max_pool2d_forward)
 
 # %% modules/09_spatial/spatial_dev.py #spatial-max-gradient
+def winner_shares(g: Array, largest: Array, met: Iterable[Array]) -> Iterator[Array]:
+    """What each place of the window gets of ``g``, for all windows at once: the first that is the largest gets it all.
+
+    Parameters
+    ----------
+    g, largest
+        For each window the gradient of its result, and the result.
+    met
+        For each place of the window, row by row: what it meets in all windows. Each is of the shape of ``g``.
+
+    Returns
+    -------
+    Iterator of Array
+        For each place an array of the shape of ``g``.
+
+    EXAMPLE:
+    >>> met = [np.array([2.0, 7.0]), np.array([5.0, 1.0]), np.array([5.0, 7.0])]
+    >>> list(winner_shares(np.array([10.0, 20.0]), np.array([5.0, 7.0]), met))
+    [array([ 0., 20.]), array([10.,  0.]), array([0., 0.])]
+    """
+    left = np.empty_like(largest, g.dtype)
+    left[...] = g
+    for numbers in met:
+        share = left * (numbers == largest)
+        left -= share
+        yield share
+
+
 def max_pool2d_gradient(
     g: Array, out: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
-    """The gradient by ``x`` of ``max_pool2d_forward``, whose result is ``out``; a window's first winner gets it all.
-
-    EXAMPLE:
-    >>> x = np.array([[[[2.0, 5.0], [5.0, 1.0]]]])
-    >>> max_pool2d_gradient(np.array([[[[10.0]]]]), np.array([[[[5.0]]]]), x, (2, 2), (2, 2), (0, 0), (1, 1))
-    array([[[[ 0., 10.],
-             [ 0.,  0.]]]])
-    """
+    """The gradient by ``x`` of ``max_pool2d_forward``, whose result is ``out``; a window's first winner gets it all."""
     down, across, _ = window_taps("max_pool2d", x.shape[2:], kernel, stride, padding, dilation)
     (ph, pw), (count, channels, height, width) = padding, x.shape
-    slopes = np.zeros((count, channels, height + 2 * ph, width + 2 * pw), g.dtype)
+    slopes = np.zeros_like(x, g.dtype, shape=(count, channels, height + 2 * ph, width + 2 * pw))
+    places = [np.s_[:, :, rows, columns] for rows in down for columns in across]
+    overlap = any(d * (k - 1) >= s for k, s, d in zip(kernel, stride, dilation, strict=True))
 
     def share_out(block: slice) -> None:
         inside, part = padded(x[block], padding, -np.inf), slopes[block]
-        free = np.ones(g[block].shape, np.bool_)
-        for rows in down:
-            for places in across:
-                won = free & (inside[:, :, rows, places] == out[block])
-                free &= ~won
-                part[:, :, rows, places] += g[block] * won
+        shares = winner_shares(g[block], out[block], (inside[place] for place in places))
+        for place, share in zip(places, shares, strict=True):
+            if overlap:
+                part[place] += share
+            else:
+                part[place] = share
 
-    for_blocks(share_out, count, channels * height * width, CACHED)
+    for_blocks(share_out, count, channels * height * width)
     return cropped(slopes, padding)
 
 
@@ -610,7 +658,7 @@ def avg_pool2d_gradient(
     """The gradient by the pictures of ``avg_pool2d_forward``, of shape (N, C, *size)."""
     down, across, _ = window_taps("avg_pool2d", size, kernel, stride, padding, (1, 1))
     counts = window_counts(size, kernel, stride, padding, count_include_pad, g.dtype)
-    slopes = np.zeros((*g.shape[:2], size[0] + 2 * padding[0], size[1] + 2 * padding[1]), g.dtype)
+    slopes = np.zeros_like(g, shape=(*g.shape[:2], size[0] + 2 * padding[0], size[1] + 2 * padding[1]))
     share = g / counts
     for rows in down:
         for places in across:
@@ -627,7 +675,7 @@ def _avg_pool2d(
 ) -> Any:
     return avg_pool2d_gradient(g, x.shape[2:], kernel, stride, padding, count_include_pad)
 
-# %% modules/09_spatial/spatial_dev.py #spatial-052
+# %% modules/09_spatial/spatial_dev.py #spatial-054
 def _pool_window(name: str, kernel_size: Any, stride: Any, padding: Any) -> dict[str, Pair]:
     """Kernel, stride (by default the kernel) and padding as pairs; ValueError if padding is over half the kernel."""
     kernel = pair(name, "kernel_size", kernel_size)
@@ -777,6 +825,11 @@ class AdaptiveAvgPool2d(Module):
 Moments = tuple[Array, Array]
 
 
+def from_picture_rows(rows: Array, shape: Sequence[int]) -> Array:
+    """``rows`` (N, places * C) as a view of ``shape`` (N, C, ...): the inverse of ``picture_rows``."""
+    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
 def channel_moments(x: Array) -> Moments:
     """Mean and variance (the mean of squared deviations) of each channel of ``x`` (N, C, ...), both of shape (C,).
 
@@ -784,17 +837,18 @@ def channel_moments(x: Array) -> Moments:
     >>> channel_moments(np.array([[[1.0, 3.0], [5.0, 5.0]]]))
     (array([2., 5.]), array([1., 0.]))
     """
-    count, channels = x.shape[:2]
-    flat = x.reshape(count, channels, -1)
-    mean = flat.mean(axis=(0, 2))
+    rows, channels = picture_rows(x), x.shape[1]
+    n = x.size // channels
+    mean = channel_sums(rows.sum(axis=0), channels) / n
+    middle = np.tile(mean, rows.shape[1] // channels)
 
     def squares(block: slice) -> Array:
-        deviations = flat[block] - mean[:, None]
-        summed: Array = np.einsum("ncl,ncl->c", deviations, deviations)
+        deviations = rows[block] - middle
+        summed: Array = np.einsum("nl,nl->l", deviations, deviations)
         return summed
 
-    added = sum(for_blocks(squares, count, flat[:1].size, CACHED), start=np.zeros(channels, x.dtype))
-    return mean, added / (count * flat.shape[2])
+    added = sum(for_blocks(squares, *rows.shape), start=np.zeros_like(rows[0]))
+    return mean, channel_sums(added, channels) / n
 
 
 def batch_norm_forward(x: Array, weight: Array, bias: Array, eps: float, moments: Moments | None = None) -> Array:
@@ -810,17 +864,17 @@ def batch_norm_forward(x: Array, weight: Array, bias: Array, eps: float, moments
         Those of ``x``, if the caller has them already.
     """
     mean, variance = channel_moments(x) if moments is None else moments
-    flat = x.reshape(*x.shape[:2], -1)
-    scale = weight / np.sqrt(variance + eps)
-    out = np.empty_like(flat)
+    rows, scale = picture_rows(x), weight / np.sqrt(variance + eps)
+    middle, factor, shift = (np.tile(one, rows.shape[1] // x.shape[1]) for one in (mean, scale, bias))
+    out = np.empty_like(rows)
 
     def normalise(block: slice) -> None:
-        part = np.subtract(flat[block], mean[:, None], out=out[block])
-        part *= scale[:, None]
-        part += bias[:, None]
+        part = np.subtract(rows[block], middle, out=out[block])
+        part *= factor
+        part += shift
 
-    for_blocks(normalise, len(flat), flat[:1].size, CACHED)
-    return out.reshape(x.shape)
+    for_blocks(normalise, *rows.shape)
+    return from_picture_rows(out, x.shape)
 
 
 BATCH_NORM = Op("batch_norm", batch_norm_forward)
@@ -836,25 +890,29 @@ def batch_norm_gradients(
     (array([-1.]), array([1.]))
     """
     mean, variance = channel_moments(x) if moments is None else moments
-    flat, flat_g = (array.reshape(*x.shape[:2], -1) for array in (x, g))
-    inverse, n = 1 / np.sqrt(variance + eps), x.size // x.shape[1]
-    to_bias, to_x = flat_g.sum(axis=(0, 2)), np.empty_like(flat)
+    rows, rows_g = picture_rows(x), picture_rows(g)
+    inverse, channels = 1 / np.sqrt(variance + eps), x.shape[1]
+    n, places = x.size // channels, rows.shape[1] // channels
+    to_bias, to_x = channel_sums(rows_g.sum(axis=0), channels), np.empty_like(rows)
+    middle = np.tile(mean, places)
 
     def stretch(block: slice) -> Any:
-        return np.einsum("ncl,ncl->c", flat[block] - mean[:, None], flat_g[block])
+        return np.einsum("nl,nl->l", rows[block] - middle, rows_g[block])
 
-    to_weight = inverse * sum(for_blocks(stretch, len(flat), flat[:1].size, CACHED), start=np.zeros_like(mean))
+    added = sum(for_blocks(stretch, *rows.shape), start=np.zeros_like(rows[0]))
+    to_weight = inverse * channel_sums(added, channels)
     along, shift, scale = inverse * to_weight / n, to_bias / n, weight * inverse
+    along, shift, scale = (np.tile(one, places) for one in (along, shift, scale))
 
     def finish(block: slice) -> None:
-        taken = flat[block] - mean[:, None]
-        taken *= along[:, None]
-        taken += shift[:, None]
-        part = np.subtract(flat_g[block], taken, out=to_x[block])
-        part *= scale[:, None]
+        taken = rows[block] - middle
+        taken *= along
+        taken += shift
+        part = np.subtract(rows_g[block], taken, out=to_x[block])
+        part *= scale
 
-    for_blocks(finish, len(flat), flat[:1].size, CACHED)
-    return to_x.reshape(x.shape), to_weight, to_bias
+    for_blocks(finish, *rows.shape)
+    return from_picture_rows(to_x, x.shape), to_weight, to_bias
 
 
 @defvjp(BATCH_NORM)
@@ -929,7 +987,7 @@ def batch_norm(
     normal: Tensor = x * scale.reshape(column) + shift.reshape(column)
     return normal
 
-# %% modules/09_spatial/spatial_dev.py #spatial-067
+# %% modules/09_spatial/spatial_dev.py #spatial-069
 class BatchNorm2d(Module):
     """Batch normalisation of pictures (N, num_features, H, W), channel by channel.
 
