@@ -169,15 +169,16 @@ def for_blocks(work: Callable[[slice], Any], count: int, each: int) -> list[Any]
     return share(0) + [result for one in later for result in one.result()]
 
 
-def width_windows(rows: Array, kernel: int, stride: int, dilation: int) -> Array:
-    """The windows along the width of ``rows`` (n, H, W, C), as a view (n, H, out_w, kernel, C)."""
+def width_windows(rows: Array, kernel: int, stride: int, dilation: int, groups: int) -> Array:
+    """The windows along the width of ``rows`` (n, H, W, C), as a view (n, G, H, out_w, kernel, C/G)."""
     count, height, width, channels = rows.shape
     to_picture, to_row, to_place, to_channel = rows.strides
-    shape = (count, height, output_size("conv2d", width, kernel, stride, 0, dilation), kernel, channels)
-    return as_strided(rows, shape, (to_picture, to_row, stride * to_place, dilation * to_place, to_channel))
+    out_w, share = output_size("conv2d", width, kernel, stride, 0, dilation), channels // groups
+    strides = to_picture, share * to_channel, to_row, stride * to_place, dilation * to_place, to_channel
+    return as_strided(rows, (count, groups, height, out_w, kernel, share), strides)
 
 # %% modules/09_spatial/spatial_dev.py #spatial-conv-forward
-def spread_width(x: Array, padding: Pair, kernel: int, stride: int, dilation: int) -> Array:
+def spread_width(x: Array, padding: Pair, kernel: int, stride: int, dilation: int, groups: int = 1) -> Array:
     """The rows of the padded pictures, cut into windows along the width, channels last.
 
     Parameters
@@ -188,11 +189,13 @@ def spread_width(x: Array, padding: Pair, kernel: int, stride: int, dilation: in
         How many zeros stand above and below, and at both sides.
     kernel, stride, dilation
         Those along the width: how many weights, how far the window moves, how far apart the weights stand.
+    groups
+        G, into how many parts the channels are dealt.
 
     Returns
     -------
     Array
-        Of shape (n, H + 2 * ph, out_w, kernel, C), in C order.
+        Of shape (n, G, H + 2 * ph, out_w, kernel, C/G), in C order.
 
     EXAMPLE:
     >>> spread_width(np.arange(6.0).reshape(1, 1, 2, 3), (0, 0), 2, 1, 1).reshape(2, 2, 2)
@@ -205,7 +208,7 @@ def spread_width(x: Array, padding: Pair, kernel: int, stride: int, dilation: in
     (ph, pw), (count, channels, height, width) = padding, x.shape
     rows = np.zeros((count, height + 2 * ph, width + 2 * pw, channels), x.dtype)
     rows[:, ph : ph + height, pw : pw + width] = x.transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(width_windows(rows, kernel, stride, dilation))
+    return np.ascontiguousarray(width_windows(rows, kernel, stride, dilation, groups))
 
 
 def spread_size(x: Array, windows: int, kernel: int, padding: Pair) -> int:
@@ -215,11 +218,10 @@ def spread_size(x: Array, windows: int, kernel: int, padding: Pair) -> int:
     return size
 
 
-def tap_rows(rows: Array, tap: slice, groups: int) -> Array:
+def tap_rows(rows: Array, tap: slice) -> Array:
     """What one row of the kernel meets: the ``tap`` of ``spread_width``'s rows as (n, G, places, kw * C/G)."""
-    count, high, wide, kw, channels = rows[:, tap].shape
-    parted = rows[:, tap].reshape(count, high * wide, kw, groups, channels // groups).transpose(0, 3, 1, 2, 4)
-    return parted.reshape(count, groups, high * wide, kw * channels // groups)
+    count, groups, high, wide, kw, share = rows[:, :, tap].shape
+    return rows[:, :, tap].reshape(count, groups, high * wide, kw * share)
 
 
 def kernel_rows(weight: Array, groups: int) -> Array:
@@ -243,17 +245,17 @@ def conv2d_forward(
     count, _, *size = x.shape
     down, _, (out_h, out_w) = window_taps("conv2d", size, (kernel[0], kernel[1]), stride, padding, dilation)
     kernels = kernel_rows(weight, groups)
-    out = np.empty((count, out_h * out_w, groups, outputs // groups), np.result_type(x, weight))
+    out = np.empty((count, groups, out_h * out_w, outputs // groups), np.result_type(x, weight))
 
     def convolve(block: slice) -> None:
-        total = out[block].swapaxes(1, 2)  # (n, G, places, O/G)
+        total = out[block]
         total[...] = 0 if bias is None else bias.reshape(groups, 1, -1)
-        rows = spread_width(x[block], padding, kernel[1], stride[1], dilation[1])
+        rows = spread_width(x[block], padding, kernel[1], stride[1], dilation[1], groups)
         for kernel_row, tap in zip(kernels, down, strict=True):
-            total += tap_rows(rows, tap, groups) @ kernel_row
+            total += tap_rows(rows, tap) @ kernel_row
 
     for_blocks(convolve, count, spread_size(x, out_w, kernel[1], padding))
-    return out.reshape(count, out_h, out_w, outputs).transpose(0, 3, 1, 2)
+    return out.swapaxes(1, 2).reshape(count, out_h, out_w, outputs).transpose(0, 3, 1, 2)
 
 
 CONV2D = Op("conv2d", conv2d_forward)
@@ -283,8 +285,8 @@ def conv2d_weight_gradient(
     def slopes(block: slice) -> Array:
         parts_g = g[block].transpose(0, 2, 3, 1).reshape(-1, out_h * out_w, groups, outputs // groups)
         turned = parts_g.transpose(0, 2, 3, 1)
-        rows = spread_width(x[block], padding, kw, stride[1], dilation[1])
-        return np.stack([(turned @ tap_rows(rows, tap, groups)).sum(axis=0) for tap in down])
+        rows = spread_width(x[block], padding, kw, stride[1], dilation[1], groups)
+        return np.stack([(turned @ tap_rows(rows, tap)).sum(axis=0) for tap in down])
 
     nothing = np.zeros((kh, groups, outputs // groups, kw * channels // groups), np.result_type(g, x))
     added = sum(for_blocks(slopes, count, spread_size(x, out_w, kw, padding)), start=nothing)
