@@ -11,41 +11,53 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from growth import GROWTH, Growth
+from growth import GROWTH, SCALES, Growth
 from matplotlib.axes import Axes
 
 STYLE = Path(__file__).parents[1] / "tito" / "milestones" / "figures.mplstyle"
+COLOURS = {"tinytorch": "C0", "torch": "C1", "autograd": "C2"}
 
 
 def draw(results: Sequence[Any], lines: dict[str, dict[str, list[float]]], remark: str, path: Path) -> None:
-    """Draw the ratios of ``results`` and the ``lines`` by figure, and save it."""
+    """Draw the ratios of ``results``, and beside them the ``lines`` by figure; save it."""
+    columns = 1 + math.ceil(len(lines) / 2)
     with plt.style.context(STYLE):
-        columns = 1 + len(lines)
-        figure, axes = plt.subplots(1, columns, figsize=(4.2 * columns, 4), squeeze=False)
-        _draw_ratios(axes[0][0], results)
-        for ax, (name, points) in zip(axes[0][1:], lines.items(), strict=True):
-            _draw_growth(ax, GROWTH[name], points)
-        figure.suptitle(f"tinytorch against PyTorch{remark}")
+        figure = plt.figure(figsize=(5.2 * columns, 8))
+        grid = figure.add_gridspec(2, columns)
+        _draw_ratios(figure.add_subplot(grid[:, 0]), results)
+        for place, (name, points) in enumerate(lines.items()):
+            _draw_growth(figure.add_subplot(grid[place % 2, 1 + place // 2]), GROWTH[name], points)
+        figure.suptitle(f"tinytorch and others{remark}")
         figure.savefig(path)
         plt.close(figure)
 
 
 def _draw_ratios(ax: Axes, results: Sequence[Any]) -> None:
-    names = [one.name for one in results]
-    bars = ax.barh(names, [one.ratio for one in results])
-    ax.bar_label(bars, labels=[f"{one.ratio:.2f}" for one in results], padding=4)
-    ax.scatter([one.goal for one in results], names, marker="|", s=250, color="C4", label="goal", zorder=3)
-    ax.axvline(1, color="0.4", linewidth=1)
+    for side, (framework, label) in enumerate((("tinytorch", "tinytorch"), ("autograd", "HIPS autograd"))):
+        places = [place + 0.4 * side for place, one in enumerate(results) if framework in one.frameworks]
+        ratios = [one.frameworks[framework].ratio for one in results if framework in one.frameworks]
+        bars = ax.barh(places, ratios, 0.4, color=COLOURS[framework], label=label)
+        ax.bar_label(bars, labels=[f"{ratio:.2f}" for ratio in ratios], padding=4)
+    ax.scatter(
+        [one.goal for one in results], range(len(results)), marker="|", s=250, color="C4", label="goal", zorder=3
+    )
+    ax.axvline(1, color=COLOURS["torch"], label="PyTorch")
+    ax.set_yticks([place + 0.2 for place in range(len(results))], [one.name for one in results])
     ax.invert_yaxis()
-    ax.set_xlim(0, 1.25 * max(one.ratio for one in results))
+    ax.set_xlim(0, 1.25 * max(taken.ratio for one in results for taken in one.frameworks.values()))
     ax.set_title("Time, PyTorch = 1")
     ax.legend(loc="lower right")
 
 
 def _draw_growth(ax: Axes, growth: Growth, points: dict[str, list[float]]) -> None:
-    scale, unit = (1e3, "ms") if growth.unit == "s" else (1e-6, "MB")
+    scale, unit = SCALES[growth.unit]
+    drawn: set[str] = set()
     for label, ys in points.items():
-        ax.loglog(growth.xs, [y * scale or math.nan for y in ys], "o-", label=label)  # no logarithm of nothing
+        framework = growth.lines[label].framework
+        dashes = "o--" if framework in drawn else "o-"  # the first of a framework's lines is its usual way
+        drawn.add(framework)
+        shown = [y * scale or math.nan for y in ys]  # no logarithm of nothing
+        ax.loglog(growth.xs, shown, dashes, color=COLOURS[framework], label=label)
     ax.set_xticks(growth.xs, [f"{x:,}" for x in growth.xs])
     ax.minorticks_off()
     ax.set_xlabel(growth.x_label)
