@@ -175,8 +175,8 @@ GROWTH = {
         },
     ),
     "tokens": Growth(
-        "Tokens a second, as the text grows",
-        "tokens before",
+        "Writing, as the text grows",
+        "tokens read before",
         "tokens/s",
         CONTEXTS,
         {

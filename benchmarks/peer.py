@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -18,6 +19,7 @@ from typing import Any
 from growth import GROWTH, WRITTEN
 from workloads import WORKLOADS, Step
 
+ENOUGH_S = 0.3  # how long a point of a figure is measured, what prepares it not counted
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
@@ -35,7 +37,6 @@ class Peer:
         self.before = _memory("VmRSS")
         self.step = getattr(WORKLOADS[workload], self.framework)()
         first = abs(self.step()).sum().item()
-        gc.collect()
         _forget_peak()  # what it took to draw weights and to add up is no framework's
         return {"first": first}
 
@@ -53,14 +54,16 @@ class Peer:
         return {"bytes": _memory("VmHWM") - self.before}
 
     def grow(self, figure: str, label: str, x: int) -> dict[str, float]:
-        """One point of a line of a figure: by the median of five times, or the most bytes held meanwhile."""
+        """One point of a line of a figure: by the median of many times, at least five, or the most bytes held."""
         growth = GROWTH[figure]
         prepare = growth.lines[label].make(x)
         if growth.unit == "bytes":
             return {"y": _bytes_of(prepare())}
         prepare()()
-        seconds = median(self.seconds_of(prepare()) for _ in range(5))
-        return {"y": WRITTEN / seconds if growth.unit == "tokens/s" else seconds}
+        times: list[float] = []
+        while len(times) < 5 or sum(times) < ENOUGH_S:
+            times.append(self.seconds_of(prepare()))
+        return {"y": WRITTEN / median(times) if growth.unit == "tokens/s" else median(times)}
 
     def seconds_of(self, work: Callable[[], Any]) -> float:
         """How long it takes, by the clock that was chosen."""
@@ -71,7 +74,6 @@ class Peer:
 
 def _bytes_of(work: Callable[[], Any]) -> int:
     """The most bytes that the process held at any time in ``work``, beyond what it held before."""
-    gc.collect()
     _forget_peak()
     before = _memory("VmRSS")
     work()
@@ -79,7 +81,9 @@ def _bytes_of(work: Callable[[], Any]) -> int:
 
 
 def _forget_peak() -> None:
-    """Let the system count the most memory held anew."""
+    """Give free memory back to the system, and let it count anew what is the most that is held."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # of glibc
     Path("/proc/self/clear_refs").write_text("5")
 
 

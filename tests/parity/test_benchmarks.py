@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import ClickException
 
 pytest.importorskip("torch")
 pytest.importorskip("autograd")
@@ -28,6 +29,25 @@ def test_all_frameworks_compute_the_same(name):
         given = {framework: abs(step()).sum().item() for framework, step in steps.items()}
         for number in given.values():
             assert number == pytest.approx(given["torch"], rel=1e-5)
+
+
+@pytest.mark.parametrize("framework", ["tinytorch", "autograd"])
+def test_a_framework_that_computes_something_else_is_refused(framework):
+    from speed import check_same
+
+    first = {"tinytorch": 2.0, "torch": 2.0, "autograd": 2.0}
+    check_same("W1", first | {framework: 2.00001})
+    with pytest.raises(ClickException, match=rf"W1: .* 2.0001 in {framework} and 2.0 in PyTorch"):
+        check_same("W1", first | {framework: 2.0001})
+
+
+def test_ratios_are_taken_within_a_round():
+    from speed import summed_up
+
+    rounds = [{"tinytorch": 0.1 * speed, "torch": 0.2 * speed} for speed in (1, 5, 2, 9)]  # a machine of changing speed
+    taken = summed_up(rounds, "tinytorch", megabytes=3.0)
+    assert (taken.ratio_low, taken.ratio, taken.ratio_high) == pytest.approx((0.5, 0.5, 0.5))
+    assert taken.ms == pytest.approx(350)
 
 
 def test_what_autograd_computes_stays_float32():
