@@ -29,7 +29,7 @@ import psutil
 from growth import GROWTH, SCALES
 from rich.console import Console
 from rich.table import Table
-from workloads import WORKLOADS
+from workloads import FRAMEWORKS, WORKLOADS
 
 HERE = Path(__file__).parent
 THREADS = 2
@@ -235,18 +235,11 @@ def machine() -> dict[str, Any]:
 def show(results: list[Result], remark: str) -> None:
     """Print the table of ratios."""
     table = Table("", "", title=f"Time and memory{remark}", caption="ratio: time by PyTorch's, and its quartiles")
-    for heading in (
-        "tinytorch ms",
-        "PyTorch ms",
-        "autograd ms",
-        "ratio",
-        "goal",
-        "autograd's ratio",
-        "MB, in this order",
-    ):
+    numbers = ("tinytorch ms", "PyTorch ms", "autograd ms", "ratio", "goal", "autograd's ratio", "MB, in this order")
+    for heading in numbers:
         table.add_column(heading, justify="right")
     for one in results:
-        taken = [one.frameworks.get(name) for name in ("tinytorch", "torch", "autograd")]
+        taken = [one.frameworks.get(name) for name in FRAMEWORKS]
         ours, autograd = one.frameworks["tinytorch"], one.frameworks.get("autograd")
         colour = "green" if ours.ratio <= one.goal else "yellow"
         table.add_row(

@@ -15,6 +15,8 @@ import numpy as np
 
 Step = Callable[[], Any]
 
+FRAMEWORKS = ("tinytorch", "torch", "autograd")
+
 
 class Workload(NamedTuple):
     """Something to time: what it is, and for each framework a function that makes its step.
@@ -30,8 +32,8 @@ class Workload(NamedTuple):
 
     @property
     def frameworks(self) -> tuple[str, ...]:
-        """Those that have it, by the names of their packages."""
-        return tuple(name for name in ("tinytorch", "torch", "autograd") if getattr(self, name))
+        """Those that it is written in, by the names of their packages."""
+        return tuple(name for name in FRAMEWORKS if getattr(self, name))
 
 
 def weights(shapes: Mapping[str, Any]) -> dict[str, Any]:
