@@ -28,7 +28,7 @@ def draw(results: Sequence[Any], lines: dict[str, dict[str, list[float]]], remar
         _draw_ratios(figure.add_subplot(grid[:, 0]), results)
         for place, (name, points) in enumerate(lines.items()):
             _draw_growth(figure.add_subplot(grid[place % 2, 1 + place // 2]), GROWTH[name], points)
-        figure.suptitle(f"tinytorch beside PyTorch and HIPS autograd{remark}")
+        figure.suptitle(f"tinytorch beside PyTorch and HIPS autograd{remark}", wrap=True)
         figure.savefig(path)
         plt.close(figure)
 
