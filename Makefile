@@ -4,7 +4,7 @@
 # make clean    remove what was made                     make grading time grading a class, here and by nbgrader alone
 # make milestones  run them all, MNIST too (fetched)     make verdicts  many students, isolated and in a kernel
 # make cifar10  train the CNN on photographs: 15 minutes
-# make bench    time and memory against PyTorch, on a quiet machine
+# make bench    time and memory against PyTorch and HIPS autograd, on a quiet machine
 
 PYTHON ?= python3
 VENV := .venv

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from workloads import chain_tinytorch, chain_torch, load_tinytorch, load_torch, text
+from workloads import chain_autograd, chain_tinytorch, chain_torch, load_tinytorch, load_torch, text
 
 Work = Callable[[], Any]
 Prepared = Callable[[], Work]
+
+WRITTEN = 8  # tokens after each context
 
 
 class Line(NamedTuple):
@@ -20,13 +22,16 @@ class Line(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """A figure: what is measured (``"s"`` or ``"bytes"``) at which ``xs``, a line for each label."""
+    """A figure: what is measured (``"s"``, ``"bytes"`` or ``"tokens/s"``) at which ``xs``, a line for each label."""
 
     title: str
     x_label: str
     unit: str
     xs: tuple[int, ...]
     lines: dict[str, Line]
+
+
+SCALES = {"s": (1e3, "ms"), "bytes": (1e-6, "MB"), "tokens/s": (1.0, "tokens a second")}  # as people read them
 
 
 def layers_tinytorch(layers: int) -> Prepared:
@@ -94,10 +99,50 @@ def attention_torch(length: int) -> Prepared:
     return lambda: lambda: attend(q, k, v, is_causal=True).backward(gradient)
 
 
+def context(length: int) -> list[int]:
+    """So many characters (of 65)."""
+    return np.random.default_rng(7).integers(0, 65, length).tolist()  # type: ignore[no-any-return]
+
+
+def writing_tinytorch(length: int, use_cache: bool) -> Prepared:
+    """``WRITTEN`` tokens from the GPT of W3, after so many that it has read, and one that it has written."""
+    from tinytorch import nn
+    from tinytorch.core.generation import Sampling, stream
+
+    model = load_tinytorch(nn.Transformer(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=WINDOW))
+    greedy = Sampling(temperature=0)
+
+    def read() -> Work:
+        tokens = stream(model, context(length), WRITTEN + 1, sampling=greedy, use_cache=use_cache)
+        next(tokens)
+        return lambda: list(tokens)
+
+    return read
+
+
+def writing_torch(length: int, use_cache: bool) -> Prepared:
+    """``WRITTEN`` tokens from the GPT of W3, after so many that it has read, and one that it has written."""
+    import torch
+    from torch_gpt import GPT, generate
+
+    model = load_torch(GPT(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=WINDOW)).eval()
+    start = length if use_cache else 0
+
+    def read() -> Work:
+        caches = model.new_caches() if use_cache else None
+        ids = generate(model, torch.tensor([context(length)]), 1, caches)[None]
+        return lambda: generate(model, ids, WRITTEN, caches, start)[-WRITTEN:].tolist()
+
+    return read
+
+
 def ready(step: Work) -> Prepared:
     """A step that needs no preparation."""
     return lambda: step
 
+
+CONTEXTS = (32, 64, 128, 256, 512, 1024)
+WINDOW = max(CONTEXTS) + WRITTEN + 1
 
 GROWTH = {
     "layers": Growth(
@@ -115,6 +160,7 @@ GROWTH = {
         {
             "tinytorch": Line("tinytorch", lambda n: ready(chain_tinytorch(n))),
             "PyTorch": Line("torch", lambda n: ready(chain_torch(n))),
+            "HIPS autograd": Line("autograd", lambda n: ready(chain_autograd(n))),
         },
     ),
     "attention": Growth(
@@ -126,6 +172,18 @@ GROWTH = {
             "tinytorch": Line("tinytorch", attention_tinytorch),
             "tinytorch in chunks (forward alone)": Line("tinytorch", attention_chunked),
             "PyTorch": Line("torch", attention_torch),
+        },
+    ),
+    "tokens": Growth(
+        "Writing, as the text grows",
+        "tokens read before",
+        "tokens/s",
+        CONTEXTS,
+        {
+            "tinytorch": Line("tinytorch", lambda n: writing_tinytorch(n, use_cache=True)),
+            "tinytorch without a cache": Line("tinytorch", lambda n: writing_tinytorch(n, use_cache=False)),
+            "PyTorch": Line("torch", lambda n: writing_torch(n, use_cache=True)),
+            "PyTorch without a cache": Line("torch", lambda n: writing_torch(n, use_cache=False)),
         },
     ),
 }

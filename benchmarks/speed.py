@@ -1,9 +1,9 @@
-"""``python benchmarks/speed.py``: tinytorch and PyTorch side by side, on the workloads of ``workloads.py``.
+"""``python benchmarks/speed.py``: tinytorch, PyTorch and HIPS autograd side by side, on what ``workloads.py`` has.
 
 Each framework works in a process of its own, with two threads, and they take turns: while one takes its steps, the
-other sleeps. (In one process, the threads that NumPy's and PyTorch's libraries keep awake take the processors from each
-other.) Both are built with the same weights and data, and their first step must give the same. A ratio is the median,
-over the rounds, of our median step by theirs.
+others sleep. (In one process, the threads that NumPy's and PyTorch's libraries keep awake take the processors from each
+other.) All are built with the same weights and data, and their first step must give the same. A ratio is the median,
+over the rounds, of a framework's median step by PyTorch's.
 
 What others do with the machine meanwhile is measured too. If it is more than a little, there is no result.
 """
@@ -16,23 +16,23 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import geometric_mean, median, quantiles
 from typing import Any
 
 import click
 import psutil
-from growth import GROWTH
+from growth import GROWTH, SCALES
 from rich.console import Console
 from rich.table import Table
-from workloads import WORKLOADS
+from workloads import FRAMEWORKS, WORKLOADS
 
 HERE = Path(__file__).parent
 THREADS = 2
-FRAMEWORKS = ("tinytorch", "torch")
 ROUNDS = 12
 TURN_S = 0.4  # how long a turn takes, after a step that is not timed
 REST_S = 0.08  # before a turn: libraries keep their threads awake for some hundredths of a second after their work
@@ -42,19 +42,29 @@ SAME = 1e-5  # by how much the first steps may differ, in proportion
 
 
 @dataclass
+class Taken:
+    """What a framework took: ms a step, their ratio to PyTorch's with its quartiles, the most memory held in MB."""
+
+    ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    mb: float
+
+
+@dataclass
 class Result:
-    """What a workload took: medians in ms, their ratio with its quartiles, and the most memory held, in MB."""
+    """What a workload took in each framework that has it."""
 
     name: str
     title: str
     goal: float
-    tinytorch_ms: float
-    torch_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    tinytorch_mb: float
-    torch_mb: float
+    frameworks: dict[str, Taken]
+
+    @property
+    def ratio(self) -> float:
+        """Our time by PyTorch's."""
+        return self.frameworks["tinytorch"].ratio
 
 
 class BusyError(Exception):
@@ -88,15 +98,15 @@ class Process:
 
 
 @contextmanager
-def processes(clock: str, threads: int) -> Iterator[dict[str, Process]]:
+def processes(frameworks: Iterable[str], clock: str, threads: int) -> Iterator[dict[str, Process]]:
     """A process for each framework, which end with the block."""
-    pair = {framework: Process(framework, clock, threads) for framework in FRAMEWORKS}
+    peers = {framework: Process(framework, clock, threads) for framework in frameworks}
     try:
-        yield pair
+        yield peers
     finally:
-        for one in pair.values():
+        for one in peers.values():
             one.popen.stdin.close()  # type: ignore[union-attr]
-        for one in pair.values():
+        for one in peers.values():
             one.popen.wait()
 
 
@@ -108,14 +118,14 @@ def total_busy() -> float:
 
 
 class Watch:
-    """How much of the processors' time others take from when it is made: neither we nor ``pair``."""
+    """How much of the processors' time others take from when it is made: neither we nor the ``peers``."""
 
-    def __init__(self, pair: dict[str, Process]) -> None:
-        self.pair = pair
+    def __init__(self, peers: dict[str, Process]) -> None:
+        self.peers = peers
         self.begin, self.busy, self.own = time.perf_counter(), total_busy(), self.used()
 
     def used(self) -> float:
-        return sum(one.seconds() for one in self.pair.values()) + time.process_time()
+        return sum(one.seconds() for one in self.peers.values()) + time.process_time()
 
     def others(self) -> float:
         """The share so far, from 0 to 1."""
@@ -124,32 +134,37 @@ class Watch:
 
 
 def measured(name: str, clock: str, threads: int) -> tuple[Result, float]:
-    """A workload in both frameworks, by turns; and what others took of the processors' time meanwhile."""
+    """A workload in each framework, by turns; and what others took of the processors' time meanwhile."""
     workload = WORKLOADS[name]
-    with processes(clock, threads) as pair:
-        first = {one: pair[one].ask("build", workload=name)["first"] for one in FRAMEWORKS}
-        check_same(name, **first)
-        steps = {one: steps_in_a_turn(pair[one]) for one in FRAMEWORKS}
+    with processes(workload.frameworks, clock, threads) as peers:
+        check_same(name, {one: peer.ask("build", workload=name)["first"] for one, peer in peers.items()})
+        steps = {one: steps_in_a_turn(peer) for one, peer in peers.items()}
         rounds: list[dict[str, float]] = []
-        watch = Watch(pair)
+        watch = Watch(peers)
         for turn in range(ROUNDS):
             taken = {}
-            for one in FRAMEWORKS if turn % 2 else FRAMEWORKS[::-1]:
+            for one in workload.frameworks[:: 1 if turn % 2 else -1]:
                 time.sleep(REST_S)
-                taken[one] = median(pair[one].ask("turn", steps=steps[one])["seconds"])
+                taken[one] = median(peers[one].ask("turn", steps=steps[one])["seconds"])
             rounds.append(taken)
         others = watch.others()
-        megabytes = {one: pair[one].ask("peak")["bytes"] / 1e6 for one in FRAMEWORKS}
-    low, middle, high = quantiles([taken["tinytorch"] / taken["torch"] for taken in rounds])
-    ours, theirs = (median(taken[one] for taken in rounds) * 1e3 for one in FRAMEWORKS)
-    memory = megabytes["tinytorch"], megabytes["torch"]
-    return Result(name, workload.title, workload.goal, ours, theirs, middle, low, high, *memory), others
+        megabytes = {one: peer.ask("peak")["bytes"] / 1e6 for one, peer in peers.items()}
+    frameworks = {one: summed_up(rounds, one, megabytes[one]) for one in workload.frameworks}
+    return Result(name, workload.title, workload.goal, frameworks), others
 
 
-def check_same(name: str, tinytorch: float, torch: float) -> None:
-    """Refuse to compare two programs that do not compute the same."""
-    if abs(tinytorch - torch) > SAME * abs(torch):
-        raise click.ClickException(f"{name}: the first step gives {tinytorch} in tinytorch and {torch} in PyTorch")
+def summed_up(rounds: list[dict[str, float]], framework: str, megabytes: float) -> Taken:
+    """What a framework took, given the seconds of a step in each round, by framework."""
+    low, middle, high = quantiles([taken[framework] / taken["torch"] for taken in rounds])
+    return Taken(median(taken[framework] for taken in rounds) * 1e3, middle, low, high, megabytes)
+
+
+def check_same(name: str, first: dict[str, float]) -> None:
+    """Refuse to compare programs that do not compute the same."""
+    for framework, number in first.items():
+        if abs(number - first["torch"]) > SAME * abs(first["torch"]):
+            told = f"the first step gives {number} in {framework} and {first['torch']} in PyTorch"
+            raise click.ClickException(f"{name}: {told}")
 
 
 def steps_in_a_turn(process: Process) -> int:
@@ -196,45 +211,58 @@ def _percent(process: psutil.Process) -> float:
 def grown(name: str, clock: str, threads: int) -> tuple[dict[str, list[float]], float]:
     """The points of each line of a figure, by turns; and what others took of the processors' time meanwhile."""
     figure = GROWTH[name]
-    with processes(clock, threads) as pair:
+    with processes({line.framework for line in figure.lines.values()}, clock, threads) as peers:
         points: dict[str, list[float]] = {label: [] for label in figure.lines}
-        watch = Watch(pair)
+        watch = Watch(peers)
         for x in figure.xs:
             for label, line in figure.lines.items():
                 time.sleep(REST_S)
-                points[label].append(pair[line.framework].ask("grow", figure=name, label=label, x=x)["y"])
+                points[label].append(peers[line.framework].ask("grow", figure=name, label=label, x=x)["y"])
         return points, watch.others()
 
 
 def machine() -> dict[str, Any]:
     """What it was measured on."""
-    import numpy as np
-    import torch
-
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         model = models[0] if models else model
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-    return {"processor": model, "processors": psutil.cpu_count(), **versions}
+    versions = {package: version(package) for package in ("numpy", "torch", "autograd")}
+    return {"processor": model, "processors": psutil.cpu_count(), "python": platform.python_version(), **versions}
 
 
 def show(results: list[Result], remark: str) -> None:
     """Print the table of ratios."""
-    table = Table(title=f"tinytorch against PyTorch{remark}", caption="ratio: our time by theirs, and its quartiles")
-    for heading in ("", "", "tinytorch ms", "PyTorch ms", "ratio", "", "goal", "peak MB", "PyTorch's"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    table = Table("", "", title=f"Time and memory{remark}", caption="ratio: time by PyTorch's, and its quartiles")
+    numbers = ("tinytorch ms", "PyTorch ms", "autograd ms", "ratio", "goal", "autograd's ratio", "MB, in this order")
+    for heading in numbers:
+        table.add_column(heading, justify="right")
     for one in results:
-        colour = "green" if one.ratio <= one.goal else "yellow"
+        taken = [one.frameworks.get(name) for name in FRAMEWORKS]
+        ours, autograd = one.frameworks["tinytorch"], one.frameworks.get("autograd")
+        colour = "green" if ours.ratio <= one.goal else "yellow"
         table.add_row(
-            *(one.name, one.title, f"{one.tinytorch_ms:.2f}", f"{one.torch_ms:.2f}"),
-            *(f"[{colour}]{one.ratio:.2f}[/]", f"{one.ratio_low:.2f} to {one.ratio_high:.2f}", f"{one.goal}"),
-            *(f"{one.tinytorch_mb:.0f}", f"{one.torch_mb:.0f}"),
+            *(one.name, one.title, *(f"{each.ms:.2f}" if each else "" for each in taken)),
+            *(f"[{colour}]{ours.ratio:.2f}[/] ({ours.ratio_low:.2f} to {ours.ratio_high:.2f})", f"{one.goal}"),
+            f"{autograd.ratio:.2f}" if autograd else "",
+            " / ".join(f"{each.mb:.0f}" for each in taken if each),
         )
     if len(results) > 1:
-        table.add_row("", "geometric mean", "", "", f"{geometric_mean(one.ratio for one in results):.2f}")
-    Console(width=110).print(table)
+        table.add_row("", "geometric mean", "", "", "", f"{geometric_mean(one.ratio for one in results):.2f}")
+    Console(width=160).print(table)
+
+
+def show_growth(name: str, points: dict[str, list[float]]) -> None:
+    """Print the table of a figure."""
+    figure = GROWTH[name]
+    scale, unit = SCALES[figure.unit]
+    table = Table("", title=f"{figure.title}: {unit}, by {figure.x_label}")
+    for x in figure.xs:
+        table.add_column(f"{x:,}", justify="right")
+    for label, ys in points.items():
+        table.add_row(label, *(f"{y * scale:,.1f}" for y in ys))
+    Console(width=160).print(table)
 
 
 @click.command()
@@ -246,7 +274,7 @@ def show(results: list[Result], remark: str) -> None:
 @click.option("--growth/--no-growth", default=True, help="Measure how time and memory grow, too.")
 @click.option("--out", type=click.Path(path_type=Path), default=HERE.parent / "build" / "speed", show_default=False)
 def main(names: tuple[str, ...], noisy: bool, threads: int | None, growth: bool, out: Path) -> None:
-    """Time the workloads (all by default) in tinytorch and PyTorch; print a table, write speed.json and speed.png."""
+    """Time the workloads (all by default) in tinytorch and its peers; print tables, write speed.json and speed.png."""
     unknown = [name for name in names if name not in WORKLOADS]
     if unknown:
         raise click.ClickException(f"no workload {unknown[0]}; there are {', '.join(WORKLOADS)}")
@@ -259,11 +287,15 @@ def main(names: tuple[str, ...], noisy: bool, threads: int | None, growth: bool,
         results = [quietly(measured, name, clock, threads, noisy) for name in names or WORKLOADS]
         show(results, remark)
         lines = {name: quietly(grown, name, clock, threads, noisy) for name in GROWTH if growth}
+        for name, points in lines.items():
+            show_growth(name, points)
     except BusyError as error:
         raise click.ClickException(f"too noisy to measure. {error}") from None
     out.mkdir(parents=True, exist_ok=True)
     report = {"noisy": noisy, "clock": clock, "machine": {**machine(), "threads": threads}}
-    report |= {"workloads": [asdict(one) for one in results], "growth": lines}
+    report |= {"workloads": [asdict(one) for one in results], "growth": {}}
+    for name, points in lines.items():
+        report["growth"][name] = {"unit": GROWTH[name].unit, "xs": GROWTH[name].xs, "lines": points}
     (out / "speed.json").write_text(json.dumps(report, indent=1) + "\n")
     from figure import draw
 

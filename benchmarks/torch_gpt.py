@@ -85,11 +85,15 @@ class GPT(nn.Module):
 
 
 @torch.inference_mode()
-def generate(model: GPT, ids: Tensor, new_tokens: int, use_cache: bool) -> Tensor:
-    """``ids`` (1, T) and the likeliest tokens that follow, as (T + new_tokens,); all fit into the window."""
-    caches, start = (model.new_caches() if use_cache else None), 0
+def generate(
+    model: GPT, ids: Tensor, new_tokens: int, caches: Sequence[Tensor] | None = None, start: int = 0
+) -> Tensor:
+    """``ids`` (1, T) and the likeliest tokens that follow, as (T + new_tokens,); all fit into the window.
+
+    If there are caches, they hold the first ``start`` tokens already, and get all but the last in the end.
+    """
     for _ in range(new_tokens):
         logits = model(ids[:, start:], caches, start)[:, -1]
-        start = ids.shape[1] if use_cache else 0
+        start = ids.shape[1] if caches else 0
         ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
     return ids[0]

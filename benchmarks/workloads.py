@@ -1,7 +1,9 @@
-"""The workloads: what is timed, in both frameworks, one below the other.
+"""The workloads: what is timed, in each framework, one below the other.
 
 Each function makes everything that one step needs, and returns the step: a function without arguments that returns a
-tensor. Weights and data are drawn by NumPy from fixed seeds, so that both sides compute the same.
+tensor, or an array. Weights and data are drawn by NumPy from fixed seeds, so that all compute the same. What is written
+alike in tinytorch and PyTorch stands here once. A framework is imported where it is used, since each works in a process
+of its own.
 """
 
 from __future__ import annotations
@@ -11,21 +13,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch._face import is_built
-
 Step = Callable[[], Any]
+
+FRAMEWORKS = ("tinytorch", "torch", "autograd")
 
 
 class Workload(NamedTuple):
     """Something to time: what it is, and for each framework a function that makes its step.
 
-    ``goal`` is the ratio of our time to PyTorch's that we aim at.
+    ``goal`` is the ratio of our time to PyTorch's that we aim at. Not everything can be done in HIPS autograd.
     """
 
     title: str
     goal: float
     tinytorch: Callable[[], Step]
     torch: Callable[[], Step]
+    autograd: Callable[[], Step] | None = None
+
+    @property
+    def frameworks(self) -> tuple[str, ...]:
+        """Those that it is written in, by the names of their packages."""
+        return tuple(name for name in FRAMEWORKS if getattr(self, name))
 
 
 def weights(shapes: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,6 +62,19 @@ def load_torch(model: Any) -> Any:
     return model
 
 
+def training_step(optimizer: Any, forward: Callable[[], Any]) -> Step:
+    """A step of training on the loss that ``forward`` computes, in tinytorch as in PyTorch; it returns the loss."""
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = forward()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
 # W1: a small network on flat pictures
 
 
@@ -71,15 +92,7 @@ def mlp_tinytorch() -> Step:
     )
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
     pictures, classes = map(Tensor, digits())
-
-    def step() -> Any:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(pictures), classes)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return training_step(optimizer, lambda: nn.functional.cross_entropy(model(pictures), classes))
 
 
 def mlp_torch() -> Step:
@@ -89,18 +102,17 @@ def mlp_torch() -> Step:
     model = load_torch(nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     pictures, classes = map(torch.from_numpy, digits())
-
-    def step() -> Any:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(pictures), classes)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return training_step(optimizer, lambda: nn.functional.cross_entropy(model(pictures), classes))
 
 
-# W2: a small convolutional network
+def mlp_autograd() -> Step:
+    from autograd_nets import MLP_SHAPES, adam_step, cross_entropy, mlp
+
+    pictures, classes = digits()
+    return adam_step(weights(MLP_SHAPES), lambda w: cross_entropy(mlp(w, pictures), classes))
+
+
+# W2: a small convolutional network; HIPS autograd convolves with SciPy alone, and slowly
 
 
 def photographs() -> tuple[Any, Any]:
@@ -121,15 +133,7 @@ def cnn_tinytorch() -> Step:
     )
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
     pictures, classes = map(Tensor, photographs())
-
-    def step() -> Any:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(pictures), classes)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return training_step(optimizer, lambda: nn.functional.cross_entropy(model(pictures), classes))
 
 
 def cnn_torch() -> Step:
@@ -145,15 +149,7 @@ def cnn_torch() -> Step:
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     pictures, classes = map(torch.from_numpy, photographs())
-
-    def step() -> Any:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(pictures), classes)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return training_step(optimizer, lambda: nn.functional.cross_entropy(model(pictures), classes))
 
 
 # W3: a GPT as in nanoGPT's settings for a CPU
@@ -171,15 +167,7 @@ def gpt_tinytorch() -> Step:
     model = load_tinytorch(nn.Transformer(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=64))
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
     ids, following = map(Tensor, text())
-
-    def step() -> Any:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(ids), following)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return training_step(optimizer, lambda: nn.functional.cross_entropy(model(ids), following))
 
 
 def gpt_torch() -> Step:
@@ -190,14 +178,16 @@ def gpt_torch() -> Step:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     ids, following = map(torch.from_numpy, text())
 
-    def step() -> Any:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), following.flatten())
-        loss.backward()
-        optimizer.step()
-        return loss
+    cross_entropy = torch.nn.functional.cross_entropy
+    return training_step(optimizer, lambda: cross_entropy(model(ids).flatten(0, 1), following.flatten()))
 
-    return step
+
+def gpt_autograd() -> Step:
+    from autograd_nets import adam_step, cross_entropy, gpt, gpt_shapes
+
+    ids, following = text()
+    shapes = gpt_shapes(65, 128, num_layers=4, hidden_dim=512, max_seq_length=64)
+    return adam_step(weights(shapes), lambda w: cross_entropy(gpt(w, ids, num_heads=4), following.reshape(-1)))
 
 
 # W4: a large embedding, looked up, and with its gradient
@@ -225,11 +215,16 @@ def lookup_torch() -> Step:
     return lambda: table(ids)
 
 
-def lookup_gradient_tinytorch() -> Step:
-    from tinytorch import Tensor, nn
+def lookup_autograd() -> Step:
+    from autograd import make_vjp
 
-    table = load_tinytorch(nn.Embedding(50_000, 512))
-    ids, gradient = map(Tensor, tokens())
+    table, ids = weights({"weight": (50_000, 512)})["weight"], tokens()[0]
+    looked_up = make_vjp(lambda table: table[ids])  # gives how to go back, and the vectors
+    return lambda: looked_up(table)[1]
+
+
+def lookup_gradient(table: Any, ids: Any, gradient: Any) -> Step:
+    """Look up, and go back, in tinytorch as in PyTorch."""
 
     def step() -> Any:
         table.zero_grad()
@@ -237,6 +232,14 @@ def lookup_gradient_tinytorch() -> Step:
         return table.weight.grad
 
     return step
+
+
+def lookup_gradient_tinytorch() -> Step:
+    from tinytorch import Tensor, nn
+
+    table = load_tinytorch(nn.Embedding(50_000, 512))
+    ids, gradient = map(Tensor, tokens())
+    return lookup_gradient(table, ids, gradient)
 
 
 def lookup_gradient_torch() -> Step:
@@ -244,13 +247,15 @@ def lookup_gradient_torch() -> Step:
 
     table = load_torch(torch.nn.Embedding(50_000, 512))
     ids, gradient = map(torch.from_numpy, tokens())
+    return lookup_gradient(table, ids, gradient)
 
-    def step() -> Any:
-        table.zero_grad()
-        table(ids).backward(gradient)
-        return table.weight.grad
 
-    return step
+def lookup_gradient_autograd() -> Step:
+    from autograd import make_vjp
+
+    table, (ids, gradient) = weights({"weight": (50_000, 512)})["weight"], tokens()
+    looked_up = make_vjp(lambda table: table[ids])
+    return lambda: looked_up(table)[0](gradient)
 
 
 # W5: 200 tokens from the GPT of W3 with a context of 256, greedily, without and with a cache of keys and values
@@ -273,7 +278,7 @@ def generation_torch(use_cache: bool) -> Step:
     from torch_gpt import GPT, generate
 
     model = load_torch(GPT(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=256)).eval()
-    return lambda: generate(model, torch.tensor([PROMPT]), NEW_TOKENS, use_cache)
+    return lambda: generate(model, torch.tensor([PROMPT]), NEW_TOKENS, model.new_caches() if use_cache else None)
 
 
 # W6: many small operations
@@ -285,10 +290,8 @@ def small() -> tuple[Any, Any, Any]:
     return tuple(draw.uniform(0.9, 1, (4, 4)).astype(np.float32) for _ in range(3))  # type: ignore[return-value]
 
 
-def chain_tinytorch(operations: int = 1000) -> Step:
-    from tinytorch import Tensor
-
-    start, factor, term = (Tensor(array, requires_grad=True) for array in small())
+def chain(start: Any, factor: Any, term: Any, operations: int) -> Step:
+    """Through so many operations and back, in tinytorch as in PyTorch."""
 
     def step() -> Any:
         start.grad = factor.grad = term.grad = None
@@ -299,25 +302,44 @@ def chain_tinytorch(operations: int = 1000) -> Step:
         return start.grad + factor.grad + term.grad
 
     return step
+
+
+def chain_tinytorch(operations: int = 1000) -> Step:
+    from tinytorch import Tensor
+
+    start, factor, term = (Tensor(array, requires_grad=True) for array in small())
+    return chain(start, factor, term, operations)
 
 
 def chain_torch(operations: int = 1000) -> Step:
     import torch
 
     start, factor, term = (torch.from_numpy(array).requires_grad_() for array in small())
+    return chain(start, factor, term, operations)
 
-    def step() -> Any:
-        start.grad = factor.grad = term.grad = None
+
+def chain_autograd(operations: int = 1000) -> Step:
+    import autograd.numpy as anp
+    from autograd import grad
+
+    def total(start: Any, factor: Any, term: Any) -> Any:
         x = start
         for _ in range(operations // 2):
             x = x * factor + term
-        x.sum().backward()
-        return start.grad + factor.grad + term.grad
+        return anp.sum(x)
 
-    return step
+    leaves, gradients = small(), grad(total, argnum=(0, 1, 2))
+    return lambda: sum(gradients(*leaves))
 
 
-GENERATION = {
+WORKLOADS = {
+    "W1": Workload("MLP 784-128-64-10, batch 64: a step", 1.0, mlp_tinytorch, mlp_torch, mlp_autograd),
+    "W2": Workload("CNN on 3x32x32, batch 32: a step", 1.4, cnn_tinytorch, cnn_torch),
+    "W3": Workload("GPT 4 x 128, 64 tokens, batch 16: a step", 1.2, gpt_tinytorch, gpt_torch, gpt_autograd),
+    "W4f": Workload("embedding 50,000 x 512: look up 8,192", 1.2, lookup_tinytorch, lookup_torch, lookup_autograd),
+    "W4fb": Workload(
+        "the same, with its gradient", 0.9, lookup_gradient_tinytorch, lookup_gradient_torch, lookup_gradient_autograd
+    ),
     "W5": Workload(
         "the same GPT, 200 tokens without a cache",
         1.5,
@@ -330,14 +352,5 @@ GENERATION = {
         lambda: generation_tinytorch(use_cache=True),
         lambda: generation_torch(use_cache=True),
     ),
-}
-
-WORKLOADS = {
-    "W1": Workload("MLP 784-128-64-10, batch 64: a step", 1.0, mlp_tinytorch, mlp_torch),
-    "W2": Workload("CNN on 3x32x32, batch 32: a step", 1.4, cnn_tinytorch, cnn_torch),
-    "W3": Workload("GPT 4 x 128, 64 tokens, batch 16: a step", 1.2, gpt_tinytorch, gpt_torch),
-    "W4f": Workload("embedding 50,000 x 512: look up 8,192", 1.2, lookup_tinytorch, lookup_torch),
-    "W4fb": Workload("the same, with its gradient", 0.9, lookup_gradient_tinytorch, lookup_gradient_torch),
-    **(GENERATION if is_built("generation") else {}),
-    "W6": Workload("1,000 operations on 4x4, and back", 0.7, chain_tinytorch, chain_torch),
+    "W6": Workload("1,000 operations on 4x4, and back", 0.7, chain_tinytorch, chain_torch, chain_autograd),
 }

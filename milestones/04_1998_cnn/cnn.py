@@ -3,12 +3,10 @@
 import argparse
 import os
 import resource
-import time
 from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when NumPy is imported: our layers share the pictures out to threads
 
-from tito.errors import TitoError
 from tito.milestones import at_least, begin
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -36,8 +34,9 @@ from tinytorch.core.losses import CrossEntropyLoss
 from tinytorch.core.optimizers import SGD, OneCycleLR
 from tinytorch.core.spatial import BatchNorm2d, Conv2d, Flatten, MaxPool2d, set_num_threads
 from tinytorch.core.tensor import Tensor, manual_seed
-from tinytorch.core.training import Callback, Checkpoint, ProgressBar, Trainer, accuracy, confusion_matrix
+from tinytorch.core.training import Checkpoint, ProgressBar, Trainer, accuracy, confusion_matrix
 from tito import data
+from tito.milestones.training import Stopwatch, begin_or_resume
 
 
 def lenet(kernel: int, side: int) -> Module:
@@ -81,19 +80,6 @@ def part(name: str) -> tuple[np.ndarray, np.ndarray]:
     return (images if images.ndim == 4 else images[:, None]), labels.astype(np.int64)
 
 
-class Stopwatch(Callback):
-    """How long training has taken, over all stops and resumes."""
-
-    saved = ("seconds",)
-    seconds = 0.0
-
-    def on_fit_start(self, trainer: Trainer) -> None:
-        self.began = time.perf_counter() - self.seconds
-
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        self.seconds = time.perf_counter() - self.began
-
-
 (images, labels), (test_images, test_labels) = part("train"), part("test")
 whiten = Normalize(*channel_statistics(images))
 train = DataLoader(
@@ -113,13 +99,8 @@ trainer = Trainer(
     model, CrossEntropyLoss(label_smoothing=0.1), optimizer, scheduler=scheduler, metrics={"accuracy": accuracy},
     callbacks=[watch, ProgressBar(), Checkpoint(path)],
 )  # fmt: skip
-if settings.resume:
-    if not path.exists():
-        raise TitoError("no run with these settings was stopped", place=str(path), next_step="leave out --resume")
-    trainer.resume(path)
+if begin_or_resume(trainer, path, resume=settings.resume):
     print(f"Going on after epoch {trainer.epoch}, {watch.seconds:,.0f} s into training.")
-elif path.exists():
-    path.replace(path.with_suffix(".npz.bak"))
 print(f"{sum(p.size for p in model.parameters()):,} parameters. Each epoch is kept: after a stop, add --resume.")
 history = trainer.fit(train, settings.epochs, validation=test)
 

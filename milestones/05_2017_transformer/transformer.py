@@ -1,8 +1,6 @@
 """A transformer learns to write words backwards, or to write as Shakespeare did; --prompt lets the latter go on."""
 
 import argparse
-import time
-from pathlib import Path
 from string import ascii_lowercase
 
 from tito.errors import TitoError
@@ -36,9 +34,10 @@ from tinytorch.core.tinygpt import (
     validation_windows,
 )
 from tinytorch.core.tokenization import CharTokenizer
-from tinytorch.core.training import Batches, Callback, Checkpoint, Trainer, clock, evaluating
+from tinytorch.core.training import Batches, Checkpoint, Trainer, clock, evaluating
 from tinytorch.core.transformers import Transformer
 from tito import data
+from tito.milestones.training import Stopwatch, begin_or_resume
 
 settings = run.settings
 settings.task = "shakespeare" if settings.resume else settings.task
@@ -47,17 +46,11 @@ settings.steps = every * POINTS
 order = manual_seed(settings.seed)
 
 
-class Report(Callback):
-    """Says how far training is and what time is left; ``seconds`` is how long it took, over all stops and resumes."""
-
-    saved = ("seconds",)
-    seconds = 0.0
-
-    def on_fit_start(self, trainer: Trainer) -> None:
-        self.began = time.perf_counter() - self.seconds
+class Report(Stopwatch):
+    """Says how far training is and what time is left."""
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        self.seconds = time.perf_counter() - self.began
+        super().on_epoch_end(trainer)
         left = clock(self.seconds / trainer.epoch * (trainer.epochs - trainer.epoch))
         seen, new = (trainer.history[name][-1] for name in ("loss", "val_loss"))
         print(f"step {trainer.step:4}  loss {seen:.3f}, on what it has not seen {new:.3f}  {left} left", flush=True)
@@ -174,15 +167,8 @@ def shakespeare() -> None:
         model, settings.steps, lr=1e-3, min_lr=1e-4, warmup_steps=settings.steps // 20, weight_decay=0.1,
         betas=(0.9, 0.99), max_grad_norm=1.0, callbacks=[report, writes, Checkpoint(checkpoint)],
     )  # fmt: skip
-    if settings.resume:
-        if not checkpoint.exists():
-            told = "no run with these settings was stopped"
-            raise TitoError(told, place=str(checkpoint), next_step="leave out --resume")
-        trainer.resume(checkpoint)
+    if begin_or_resume(trainer, checkpoint, samples, resume=settings.resume):
         print(f"Going on after step {trainer.step}, {report.seconds:,.0f} s into training.")
-    else:
-        for old in filter(Path.exists, (checkpoint, samples)):
-            old.replace(f"{old}.bak")
     size = sum(parameter.size for parameter in model.parameters())
     print(f"{size:,} parameters. Every {every} steps are kept: after a stop, add --resume.\n")
     batches = training_windows(train, CONTEXT, BATCH, batches=every, seed=settings.seed)

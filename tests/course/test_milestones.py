@@ -16,11 +16,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tito.course import Course
+from tito.milestones import training
 from tito.milestones.catalogue import milestones
 from tito.milestones.results import read_result
 from tito.progress import Completed, Progress, digest, dump_progress, progress_file
@@ -212,6 +214,34 @@ def test_a_stopped_run_goes_on_where_it_was(tree: Path, run_tito: RunTito) -> No
     assert re.search(r"Going on after epoch [12], ", resumed.stdout), resumed.stdout + resumed.stderr
     again = measured()
     assert (again["history"], again["confusion"]) == (whole["history"], whole["confusion"])
+
+
+def test_a_stopwatch_goes_on_from_what_was_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([100.0, 103.0, 104.0, 200.0, 205.0])
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    trainer: Any = None  # it does not ask
+    watch = training.Stopwatch()
+    watch.on_fit_start(trainer)
+    watch.on_epoch_end(trainer)
+    watch.on_epoch_end(trainer)
+    resumed = training.Stopwatch()
+    resumed.load_state_dict(watch.state_dict())
+    resumed.on_fit_start(trainer)
+    resumed.on_epoch_end(trainer)
+    assert (watch.seconds, resumed.seconds) == (4.0, 9.0)
+
+
+def test_a_new_run_keeps_all_that_an_older_one_left(tmp_path: Path) -> None:
+    checkpoint, samples, missing = (tmp_path / name for name in ("a.npz", "a.txt", "b.txt"))
+    trainer: Any = None
+    for content in ("first run", "second run"):
+        checkpoint.write_text(content)
+        samples.write_text(content)
+        assert not training.begin_or_resume(trainer, checkpoint, samples, missing, resume=False)
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+            "a.npz.bak": content,
+            "a.txt.bak": content,
+        }
 
 
 def test_what_learns_shakespeare_can_be_stopped_resumed_and_talked_to(tree: Path, run_tito: RunTito) -> None:
