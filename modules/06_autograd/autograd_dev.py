@@ -1360,7 +1360,10 @@ class Node:
     __slots__ = ("arrays", "attrs", "number", "op", "out", "parents")
 
     def __init__(self, op: Op, parents: list[Any], arrays: list[Any], attrs: dict[str, Any], out: Array) -> None:
-        self.op, self.parents, self.arrays, self.attrs = op, parents, arrays, attrs
+        self.op = op
+        self.parents = parents
+        self.arrays = arrays
+        self.attrs = attrs
         self.out: Array | None = out
         self.number = next(_numbers)  # later results have greater numbers
 
@@ -1510,9 +1513,8 @@ def backward_order(root: Node) -> list[Node]:
     NotImplementedError
         If an operation has no derivative rule.
     """
-    seen, waiting = {root}, [root]
-    while waiting:
-        node = waiting.pop()
+    seen, waiting = {root}, [root]  # the list grows while we walk along it
+    for node in waiting:
         if node.out is None:
             raise RuntimeError(
                 f"backward: an earlier backward has freed the notes of {node.op.name!r}. To go backward twice through "
@@ -1527,7 +1529,7 @@ def backward_order(root: Node) -> list[Node]:
             if type(parent) is Node and parent not in seen:
                 seen.add(parent)
                 waiting.append(parent)
-    return sorted(seen, key=attrgetter("number"), reverse=True)
+    return sorted(waiting, key=attrgetter("number"), reverse=True)
 
 
 def input_gradients(node: Node, g: Array) -> list[tuple[Any, Array]]:
@@ -1538,22 +1540,24 @@ def input_gradients(node: Node, g: Array) -> list[tuple[Any, Array]]:
     ValueError
         If the rule returns too few or too many gradients, or one of a shape that does not fit.
     """
-    gradients = RULES[node.op.name](g, node.out, *node.arrays, **node.attrs)
+    parents, arrays = node.parents, node.arrays
+    gradients = RULES[node.op.name](g, node.out, *arrays, **node.attrs)
     if type(gradients) is not tuple:
         gradients = (gradients,)
-    if len(gradients) != len(node.parents):
+    if len(gradients) != len(parents):
         raise ValueError(
-            f"backward: {node.op.name!r} has {len(node.parents)} inputs, its rule returned {len(gradients)} gradients"
+            f"backward: {node.op.name!r} has {len(parents)} inputs, its rule returned {len(gradients)} gradients"
         )
     wanted = []
-    for parent, array, gradient in zip(node.parents, node.arrays, gradients, strict=True):
+    for place, parent in enumerate(parents):
+        gradient, array = gradients[place], arrays[place]
         if parent is None or gradient is None:
             continue
         if callable(gradient):
             gradient = gradient()
         if gradient.shape != array.shape:
             gradient = unbroadcast(gradient, array.shape)
-        if gradient.dtype != array.dtype:
+        if gradient.dtype is not array.dtype:  # a dtype such as float32 is one object, wherever it is used
             gradient = gradient.astype(array.dtype)
         wanted.append((parent, gradient))
     return wanted
