@@ -2,6 +2,7 @@
 
 import copy
 import json
+import multiprocessing
 import os
 
 import numpy as np
@@ -47,6 +48,28 @@ def test_lookup_has_the_shape_of_the_ids_and_the_rows_of_the_table(ids):
     out = layer(ids)
     assert type(out) is Tensor and out.dtype == np.float32
     np.testing.assert_array_equal(out.data, layer.weight.data[np.asarray(ids, dtype=int)])
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (3,), (1,)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_two_threads_look_up_what_one_does(shape, dtype, monkeypatch):
+    monkeypatch.setattr(module, "LARGE_LOOKUP", 1)
+    table = np.random.default_rng(0).normal(size=(20, 6)).astype(dtype)[:, ::2]  # not in one piece
+    ids = np.random.default_rng(1).integers(0, 20, shape)
+    rows = module.take_rows(table, ids)
+    assert rows.dtype == dtype
+    np.testing.assert_array_equal(rows, table[ids])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_a_second_thread_of_its_own(monkeypatch):
+    monkeypatch.setattr(module, "LARGE_LOOKUP", 1)
+    layer = Embedding(10, 4)
+    layer([1, 2, 3])  # starts the thread, which a fork leaves behind
+    child = multiprocessing.get_context("fork").Process(target=layer, args=([1, 2, 3],), daemon=True)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
 
 
 @pytest.mark.parametrize(
