@@ -405,15 +405,15 @@ class Node:
 
     def __init__(self, op: Op, parents: list[Any], arrays: list[Any], attrs: dict[str, Any], out: Array) -> None:
         self.op = op
-        self.parents = parents
-        self.arrays = arrays
+        self.parents: Sequence[Any] = parents
+        self.arrays: Sequence[Any] = arrays
         self.attrs = attrs
         self.out: Array | None = out
         self.number = next(_numbers)  # later results have greater numbers
 
     def free(self) -> None:
         """Let go of the arrays and of what came before."""
-        self.out, self.arrays, self.parents = None, [], []
+        self.out, self.arrays, self.parents = None, (), ()
 
     def backward(self, tensor: Tensor, gradient: Any, retain_graph: bool) -> None:
         """What ``tensor.backward(gradient, retain_graph)`` does, where this is the node of ``tensor``."""
@@ -509,8 +509,8 @@ def backward_order(root: Node) -> list[Node]:
     return sorted(waiting, key=attrgetter("number"), reverse=True)
 
 
-def input_gradients(node: Node, g: Array) -> list[tuple[Any, Array]]:
-    """By the rule of ``node``: each parent and the gradient for it, of its shape and dtype.
+def input_gradients(node: Node, g: Array) -> Iterator[tuple[Any, Array]]:
+    """By the rule of ``node``: one parent after the other, and the gradient for it, of its shape and dtype.
 
     Raises
     ------
@@ -525,7 +525,6 @@ def input_gradients(node: Node, g: Array) -> list[tuple[Any, Array]]:
         raise ValueError(
             f"backward: {node.op.name!r} has {len(parents)} inputs, its rule returned {len(gradients)} gradients"
         )
-    wanted = []
     for place, parent in enumerate(parents):
         gradient, array = gradients[place], arrays[place]
         if parent is None or gradient is None:
@@ -536,8 +535,7 @@ def input_gradients(node: Node, g: Array) -> list[tuple[Any, Array]]:
             gradient = unbroadcast(gradient, array.shape)
         if gradient.dtype is not array.dtype:  # a dtype such as float32 is one object, wherever it is used
             gradient = gradient.astype(array.dtype)
-        wanted.append((parent, gradient))
-    return wanted
+        yield parent, gradient
 
 
 def hand_over(gradients: Iterable[tuple[Tensor, Array]]) -> None:
