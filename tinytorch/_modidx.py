@@ -308,8 +308,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'tinytorch/core/embeddings.py'),
                                            'tinytorch.core.embeddings.scatter_add': ( 'embeddings.html#scatter_add',
                                                                                       'tinytorch/core/embeddings.py'),
-                                           'tinytorch.core.embeddings.second_thread': ( 'embeddings.html#second_thread',
-                                                                                        'tinytorch/core/embeddings.py'),
                                            'tinytorch.core.embeddings.sinusoidal_positions': ( 'embeddings.html#sinusoidal_positions',
                                                                                                'tinytorch/core/embeddings.py'),
                                            'tinytorch.core.embeddings.table_gradient': ( 'embeddings.html#table_gradient',

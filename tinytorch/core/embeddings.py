@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,8 @@ Array = NDArray[Any]
 
 # %% auto #0
 __all__ = ['Array', 'INIT_TYPES', 'LARGE_LOOKUP', 'EMBEDDING', 'FORMAT', 'FORMAT_VERSION', 'MEBIBYTE', 'PUBLISHED_MODELS',
-           'check_ids', 'initial_weight', 'scatter_add', 'embedding_gradient', 'table_gradient', 'second_thread',
-           'take_rows', 'saved_paths', 'npy_bytes', 'make_manifest', 'read_table', 'Embedding', 'sinusoidal_positions',
+           'check_ids', 'initial_weight', 'scatter_add', 'embedding_gradient', 'table_gradient', 'take_rows',
+           'saved_paths', 'npy_bytes', 'make_manifest', 'read_table', 'Embedding', 'sinusoidal_positions',
            'check_sequence', 'PositionalEncoding', 'LearnedPositionalEmbedding', 'EmbeddingProfiler',
            'benchmark_lookup', 'analyze_embedding_system_design']
 
@@ -189,18 +188,15 @@ def table_gradient(gradient: Array, ids: Array, vocab_size: int, padding_idx: in
 
 # %% modules/12_embeddings/embeddings_dev.py #embeddings-028
 LARGE_LOOKUP = 2**23
-"""From how many bytes on a lookup is worth two threads: to hand one half over costs some ten microseconds."""
+"""Above how many bytes a lookup is worth two threads: to hand a half over, and to wait for it, costs time as well."""
 
 
-@cache
-def second_thread(process: int) -> ThreadPoolExecutor:
-    """A thread beside the one that calls; a process that is forked needs one of its own."""
-    return ThreadPoolExecutor(1)
+_second_thread = ThreadPoolExecutor(1)
 
 
 def take_rows(table: Array, ids: Array) -> Array:
     """``table[ids]``, for ids that ``check_ids`` has seen: of shape ``ids.shape + (d,)``; a large one by two threads."""
-    if ids.size * table.shape[1] * table.itemsize < LARGE_LOOKUP:
+    if ids.size * table.shape[1] * table.itemsize <= LARGE_LOOKUP:
         return np.take(table, ids, axis=0)
     rows = np.empty((*ids.shape, table.shape[1]), table.dtype)
     flat_ids, flat_rows = ids.reshape(-1), rows.reshape(-1, table.shape[1])
@@ -209,9 +205,12 @@ def take_rows(table: Array, ids: Array) -> Array:
         np.take(table, flat_ids[part], axis=0, out=flat_rows[part], mode="clip")
 
     middle = ids.size // 2
-    first_half = second_thread(os.getpid()).submit(copy, slice(middle))
+    first_half = _second_thread.submit(copy, slice(middle))
     copy(slice(middle, None))
-    first_half.result()
+    if first_half.cancel():  # it has not begun, so do it here: the other core may be busy for long
+        copy(slice(middle))
+    else:
+        first_half.result()
     return rows
 
 
