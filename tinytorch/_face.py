@@ -65,12 +65,17 @@ def face(package: str, *modules: str) -> tuple[Callable[[str], Any], Callable[[]
     def public_names() -> list[str]:
         return [name for core in built() for name in core.__all__]
 
+    found: dict[str, ModuleType] = {}  # where a name was, so that it is sought in files only once
+
     def getattr_in_core(name: str) -> Any:
+        if name in found:
+            return getattr(found[name], name)
         if name == "__all__":
             return public_names()
         if not name.startswith("_"):
             for core in built():
                 if name in core.__all__:
+                    found[name] = core
                     return getattr(core, name)
         missing = [not_built_message(module) for module in modules if not (name.startswith("_") or is_built(module))]
         raise AttributeError("\n  ".join([f"module {package!r} has no attribute {name!r}", *filter(None, missing)]))

@@ -250,7 +250,7 @@ class Tensor:
     @staticmethod
     def _wrap(array: Array) -> Tensor:
         """A tensor around ``array`` itself, unconverted: how the door makes its results."""
-        tensor = Tensor.__new__(Tensor)
+        tensor = object.__new__(Tensor)
         tensor.data = array
         tensor.grad = tensor._node = None
         tensor._requires_grad = False
@@ -644,7 +644,9 @@ def apply(op: Op, *inputs: Any, **attrs: Any) -> Tensor:
     wants both.
     """
     ### BEGIN SOLUTION
-    arrays = [x.data if isinstance(x, Tensor) else _plain(x) for x in inputs]
+    arrays = []
+    for x in inputs:
+        arrays.append(x.data if isinstance(x, Tensor) else _plain(x))
     result = np.asarray(op.forward(*arrays, **attrs))
     if result.dtype == FLOAT64 and not (
         "dtype" in attrs or any(isinstance(x, Tensor) and x.data.dtype == FLOAT64 for x in inputs)
@@ -803,18 +805,22 @@ test_broadcast_shape()
 
 # %%
 #| export
-def broadcasting(name: str, function: Callable[..., Any], *arrays: Any) -> Any:
-    """``function(*arrays)``; if the shapes do not broadcast, a ValueError that says so in our words."""
-    try:
-        return function(*arrays)
-    except ValueError:
-        reduce(partial(broadcast_shape, name), map(np.shape, arrays))
-        raise  # the shapes fit, so it was something else: a whole number to a negative power
+def broadcasting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, with a ValueError in our words if the shapes of its arrays do not broadcast."""
+
+    def forward(*arrays: Any) -> Any:
+        try:
+            return function(*arrays)
+        except ValueError:
+            reduce(partial(broadcast_shape, name), map(np.shape, arrays))
+            raise  # the shapes fit, so it was something else: a whole number to a negative power
+
+    return forward
 
 
 def elementwise(name: str, function: Callable[..., Any]) -> Op:
     """The operation that applies ``function`` place by place to inputs that broadcast."""
-    return Op(name, partial(broadcasting, name, function))
+    return Op(name, broadcasting(name, function))
 
 
 ADD = elementwise("add", np.add)
@@ -835,7 +841,7 @@ CAST = Op("cast", lambda x, dtype: x.astype(dtype))
 
 def compare(ufunc: Callable[..., Any], x: Any, y: Any) -> Tensor:
     """The boolean tensor of ``ufunc(x, y)``; it passes no door, since nothing flows back through True and False."""
-    return Tensor._wrap(np.asarray(broadcasting(ufunc.__name__, ufunc, _data(x), _data(y))))
+    return Tensor._wrap(np.asarray(broadcasting(ufunc.__name__, ufunc)(_data(x), _data(y))))
 
 
 def _data(value: Any) -> Any:

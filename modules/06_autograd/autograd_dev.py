@@ -300,12 +300,12 @@ def backward_once(root):
     HINT: No function here calls itself, so a chain of 20,000 is no problem either.
     """
     ### BEGIN SOLUTION
-    found, waiting = {root}, [root]
-    while waiting:
-        for parent, _ in waiting.pop().parents:
+    found, unasked = {root}, [root]
+    while unasked:
+        for parent, _ in unasked.pop().parents:
             if parent not in found:
                 found.add(parent)
-                waiting.append(parent)
+                unasked.append(parent)
     root.gradient = 1.0
     for scalar in sorted(found, key=attrgetter("number"), reverse=True):
         for parent, derivative in scalar.parents:
@@ -1360,13 +1360,16 @@ class Node:
     __slots__ = ("arrays", "attrs", "number", "op", "out", "parents")
 
     def __init__(self, op: Op, parents: list[Any], arrays: list[Any], attrs: dict[str, Any], out: Array) -> None:
-        self.op, self.parents, self.arrays, self.attrs = op, parents, arrays, attrs
+        self.op = op
+        self.parents: Sequence[Any] = parents
+        self.arrays: Sequence[Any] = arrays
+        self.attrs = attrs
         self.out: Array | None = out
         self.number = next(_numbers)  # later results have greater numbers
 
     def free(self) -> None:
         """Let go of the arrays and of what came before."""
-        self.out, self.arrays, self.parents = None, [], []
+        self.out, self.arrays, self.parents = None, (), ()
 
     def backward(self, tensor: Tensor, gradient: Any, retain_graph: bool) -> None:
         """What ``tensor.backward(gradient, retain_graph)`` does, where this is the node of ``tensor``."""
@@ -1510,9 +1513,8 @@ def backward_order(root: Node) -> list[Node]:
     NotImplementedError
         If an operation has no derivative rule.
     """
-    seen, waiting = {root}, [root]
-    while waiting:
-        node = waiting.pop()
+    seen, waiting = {root}, [root]  # the list grows while we walk along it
+    for node in waiting:
         if node.out is None:
             raise RuntimeError(
                 f"backward: an earlier backward has freed the notes of {node.op.name!r}. To go backward twice through "
@@ -1527,36 +1529,36 @@ def backward_order(root: Node) -> list[Node]:
             if type(parent) is Node and parent not in seen:
                 seen.add(parent)
                 waiting.append(parent)
-    return sorted(seen, key=attrgetter("number"), reverse=True)
+    return sorted(waiting, key=attrgetter("number"), reverse=True)
 
 
-def input_gradients(node: Node, g: Array) -> list[tuple[Any, Array]]:
-    """By the rule of ``node``: each parent and the gradient for it, of its shape and dtype.
+def input_gradients(node: Node, g: Array) -> Iterator[tuple[Any, Array]]:
+    """By the rule of ``node``: one parent after the other, and the gradient for it, of its shape and dtype.
 
     Raises
     ------
     ValueError
         If the rule returns too few or too many gradients, or one of a shape that does not fit.
     """
-    gradients = RULES[node.op.name](g, node.out, *node.arrays, **node.attrs)
+    parents, arrays = node.parents, node.arrays
+    gradients = RULES[node.op.name](g, node.out, *arrays, **node.attrs)
     if type(gradients) is not tuple:
         gradients = (gradients,)
-    if len(gradients) != len(node.parents):
+    if len(gradients) != len(parents):
         raise ValueError(
-            f"backward: {node.op.name!r} has {len(node.parents)} inputs, its rule returned {len(gradients)} gradients"
+            f"backward: {node.op.name!r} has {len(parents)} inputs, its rule returned {len(gradients)} gradients"
         )
-    wanted = []
-    for parent, array, gradient in zip(node.parents, node.arrays, gradients, strict=True):
+    for place, parent in enumerate(parents):
+        gradient, array = gradients[place], arrays[place]
         if parent is None or gradient is None:
             continue
         if callable(gradient):
             gradient = gradient()
         if gradient.shape != array.shape:
             gradient = unbroadcast(gradient, array.shape)
-        if gradient.dtype != array.dtype:
+        if gradient.dtype is not array.dtype:  # a dtype such as float32 is one object, wherever it is used
             gradient = gradient.astype(array.dtype)
-        wanted.append((parent, gradient))
-    return wanted
+        yield parent, gradient
 
 
 def hand_over(gradients: Iterable[tuple[Tensor, Array]]) -> None:

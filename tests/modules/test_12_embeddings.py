@@ -2,7 +2,9 @@
 
 import copy
 import json
+import multiprocessing
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -47,6 +49,37 @@ def test_lookup_has_the_shape_of_the_ids_and_the_rows_of_the_table(ids):
     out = layer(ids)
     assert type(out) is Tensor and out.dtype == np.float32
     np.testing.assert_array_equal(out.data, layer.weight.data[np.asarray(ids, dtype=int)])
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (3,), (1,)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_two_threads_look_up_what_one_does(shape, dtype, monkeypatch):
+    monkeypatch.setattr(module, "LARGE_LOOKUP", 0)
+    table = np.random.default_rng(0).normal(size=(20, 6)).astype(dtype)[:, ::2]  # not in one piece
+    ids = np.random.default_rng(1).integers(0, 20, shape)
+    rows = module.take_rows(table, ids)
+    assert rows.dtype == dtype
+    np.testing.assert_array_equal(rows, table[ids])
+
+
+def test_nobody_waits_for_a_second_thread_that_has_other_work(monkeypatch):
+    monkeypatch.setattr(module, "LARGE_LOOKUP", 0)
+    table, done = np.eye(5), threading.Event()
+    other_work = module._second_thread.submit(done.wait, 60)
+    np.testing.assert_array_equal(module.take_rows(table, np.arange(5)), table)
+    assert not other_work.done()
+    done.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_does_without_the_second_thread(monkeypatch):
+    monkeypatch.setattr(module, "LARGE_LOOKUP", 0)
+    layer = Embedding(10, 4)
+    layer([1, 2, 3])  # starts the thread, which a fork leaves behind
+    child = multiprocessing.get_context("fork").Process(target=layer, args=([1, 2, 3],), daemon=True)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
 
 
 @pytest.mark.parametrize(

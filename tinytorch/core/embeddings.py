@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 # %% auto #0
-__all__ = ['Array', 'INIT_TYPES', 'EMBEDDING', 'FORMAT', 'FORMAT_VERSION', 'MEBIBYTE', 'PUBLISHED_MODELS', 'check_ids',
-           'initial_weight', 'scatter_add', 'embedding_gradient', 'table_gradient', 'saved_paths', 'npy_bytes',
-           'make_manifest', 'read_table', 'Embedding', 'sinusoidal_positions', 'check_sequence', 'PositionalEncoding',
-           'LearnedPositionalEmbedding', 'EmbeddingProfiler', 'benchmark_lookup', 'analyze_embedding_system_design']
+__all__ = ['Array', 'INIT_TYPES', 'LARGE_LOOKUP', 'EMBEDDING', 'FORMAT', 'FORMAT_VERSION', 'MEBIBYTE', 'PUBLISHED_MODELS',
+           'check_ids', 'initial_weight', 'scatter_add', 'embedding_gradient', 'table_gradient', 'take_rows',
+           'saved_paths', 'npy_bytes', 'make_manifest', 'read_table', 'Embedding', 'sinusoidal_positions',
+           'check_sequence', 'PositionalEncoding', 'LearnedPositionalEmbedding', 'EmbeddingProfiler',
+           'benchmark_lookup', 'analyze_embedding_system_design']
 
 # %% modules/12_embeddings/embeddings_dev.py #embeddings-check-ids
 def check_ids(ids: Any, vocab_size: int) -> Array:
@@ -185,14 +187,41 @@ def table_gradient(gradient: Array, ids: Array, vocab_size: int, padding_idx: in
     return grown
 
 # %% modules/12_embeddings/embeddings_dev.py #embeddings-028
-EMBEDDING = Op("embedding", lambda weight, ids, padding_idx=None: np.take(weight, ids, axis=0))
+LARGE_LOOKUP = 2**23
+"""Above how many bytes a lookup is worth two threads: to hand a half over, and to wait for it, costs time as well."""
+
+
+_second_thread = ThreadPoolExecutor(1)
+
+
+def take_rows(table: Array, ids: Array) -> Array:
+    """``table[ids]``, for ids that ``check_ids`` has seen: of shape ``ids.shape + (d,)``; a large one by two threads."""
+    if ids.size * table.shape[1] * table.itemsize <= LARGE_LOOKUP:
+        return np.take(table, ids, axis=0)
+    rows = np.empty((*ids.shape, table.shape[1]), table.dtype)
+    flat_ids, flat_rows = ids.reshape(-1), rows.reshape(-1, table.shape[1])
+
+    def copy(part: slice) -> None:  # "clip" spares the buffer that np.take needs if it may have to raise half-way
+        np.take(table, flat_ids[part], axis=0, out=flat_rows[part], mode="clip")
+
+    middle = ids.size // 2
+    first_half = _second_thread.submit(copy, slice(middle))
+    copy(slice(middle, None))
+    if first_half.cancel():  # it has not begun, so do it here: the other core may be busy for long
+        copy(slice(middle))
+    else:
+        first_half.result()
+    return rows
+
+
+EMBEDDING = Op("embedding", lambda weight, ids, padding_idx=None: take_rows(weight, ids))
 
 
 @defvjp(EMBEDDING)
 def _(g: Array, out: Array, weight: Array, ids: Array, padding_idx: int | None = None) -> tuple[Any, None]:
     return lambda: table_gradient(g, ids, weight.shape[0], padding_idx), None
 
-# %% modules/12_embeddings/embeddings_dev.py #embeddings-032
+# %% modules/12_embeddings/embeddings_dev.py #embeddings-034
 FORMAT = "tinytorch.embedding"
 FORMAT_VERSION = 1
 
@@ -607,7 +636,7 @@ class EmbeddingProfiler:
             }
         return report
 
-# %% modules/12_embeddings/embeddings_dev.py #embeddings-058
+# %% modules/12_embeddings/embeddings_dev.py #embeddings-060
 def benchmark_lookup(
     vocab_sizes: Sequence[int] = (64, 1024, 50_000), tokens: int = 8192, embedding_dim: int = 64, repeats: int = 2
 ) -> list[dict[str, float]]:
@@ -645,7 +674,7 @@ def benchmark_lookup(
         )
     return rows
 
-# %% modules/12_embeddings/embeddings_dev.py #embeddings-066
+# %% modules/12_embeddings/embeddings_dev.py #embeddings-068
 # vocabulary, width and all parameters, as their papers and model cards give them
 PUBLISHED_MODELS = {
     "GPT-2 small (2019)": (50_257, 768, 124_000_000),
