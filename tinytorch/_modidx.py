@@ -455,6 +455,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'tinytorch.core.layers.Sequential.forward': ( 'layers.html#sequential.forward',
                                                                                      'tinytorch/core/layers.py'),
                                        'tinytorch.core.layers.arrays_of': ('layers.html#arrays_of', 'tinytorch/core/layers.py'),
+                                       'tinytorch.core.layers.by_columns': ('layers.html#by_columns', 'tinytorch/core/layers.py'),
                                        'tinytorch.core.layers.joined': ('layers.html#joined', 'tinytorch/core/layers.py'),
                                        'tinytorch.core.layers.linear': ('layers.html#linear', 'tinytorch/core/layers.py'),
                                        'tinytorch.core.layers.linear_forward': ('layers.html#linear_forward', 'tinytorch/core/layers.py'),

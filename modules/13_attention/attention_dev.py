@@ -44,7 +44,16 @@ import numpy as np
 
 from tinytorch.core.activations import floating
 from tinytorch.core.autograd import defvjp
-from tinytorch.core.layers import Dropout, Linear, Module, Parameter, linear, uniform_parameter, whole_size
+from tinytorch.core.layers import (
+    Dropout,
+    Linear,
+    Module,
+    Parameter,
+    by_columns,
+    linear,
+    uniform_parameter,
+    whole_size,
+)
 from tinytorch.core.tensor import Array, Op, Tensor, apply, broadcast_shape
 
 # %%
@@ -1134,6 +1143,7 @@ class MultiHeadAttention(Module):
         self.dropout = Dropout(dropout).p
         self.in_proj_weight = uniform_parameter((3 * self.embed_dim, self.embed_dim), math.sqrt(1.5 / self.embed_dim))
         self.in_proj_bias = Parameter(np.zeros(3 * self.embed_dim)) if bias else None
+        by_columns(self.in_proj_weight)
         self.out_proj = Linear(self.embed_dim, self.embed_dim, bias=bias)
         if self.out_proj.bias is not None:
             self.out_proj.bias.data[:] = 0
