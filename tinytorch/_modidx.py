@@ -76,6 +76,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'tinytorch.core.attention._attention': ( 'attention.html#_attention',
                                                                                    'tinytorch/core/attention.py'),
                                           'tinytorch.core.attention.add_chunk': ('attention.html#add_chunk', 'tinytorch/core/attention.py'),
+                                          'tinytorch.core.attention.attend_in_blocks': ( 'attention.html#attend_in_blocks',
+                                                                                         'tinytorch/core/attention.py'),
                                           'tinytorch.core.attention.attention_gradients': ( 'attention.html#attention_gradients',
                                                                                             'tinytorch/core/attention.py'),
                                           'tinytorch.core.attention.attention_weights': ( 'attention.html#attention_weights',

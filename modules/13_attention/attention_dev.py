@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.core.activations import floating
-from tinytorch.core.autograd import defvjp
+from tinytorch.core.autograd import defvjp, is_grad_enabled
 from tinytorch.core.layers import (
     Dropout,
     Linear,
@@ -54,7 +54,7 @@ from tinytorch.core.layers import (
     uniform_parameter,
     whole_size,
 )
-from tinytorch.core.tensor import Array, Op, Tensor, apply, broadcast_shape
+from tinytorch.core.tensor import Array, Op, Tensor, apply, broadcast_shape, from_numpy
 
 # %%
 import matplotlib.pyplot as plt
@@ -483,7 +483,8 @@ def attention_weights(q: Array, k: Array, mask: Array | None, scale: float) -> A
     2. `np.copyto(scores, value, where=...)` writes minus infinity where the mask is False.
     3. Subtract each row's maximum in place. `max` takes `initial=`, a number that counts as one more element: the most
        negative float of the scores' dtype.
-    4. Exponential in place; divide by each row's sum in place, which counts as at least 1.
+    4. Exponential in place; divide by each row's sum in place, which counts as at least 1. (A sum over the last axis is
+       also a product with a vector of ones, `scores @ np.ones(...)`: four times as fast, if you like.)
 
     EXAMPLE:
     >>> q = k = np.zeros((2, 3))
@@ -499,7 +500,8 @@ def attention_weights(q: Array, k: Array, mask: Array | None, scale: float) -> A
         np.copyto(scores, -np.inf, where=~mask)
     scores -= scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
     np.exp(scores, out=scores)
-    scores /= np.maximum(scores.sum(axis=-1, keepdims=True), 1)
+    totals = scores @ np.ones(scores.shape[-1], scores.dtype)  # (..., T)
+    scores /= np.maximum(totals, 1)[..., None]
     return scores
     ### END SOLUTION
 
@@ -695,6 +697,51 @@ def scores_shape(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> 
     return *broadcast_shape("attention (batch axes)", lead, v[:-2]), q[-2], k[-2]
 
 # %% [markdown]
+# ### When nobody goes back
+#
+# The rule needs all weights at once. A model that only answers does not: each query can be done with before the next
+# one begins. Under a causal mask that saves more than memory. Take the queries 64 at a time: the first 64 see no key
+# after the 64th, so the other scores need not even be computed. Predict what part of them is left for 256 tokens.
+
+# %%
+#| export
+QUERY_BLOCK = 64
+
+
+def attend_in_blocks(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
+    """``attention_weights(q, k, mask, scale) @ v`` for arrays, of which never all weights are there at once.
+
+    ``QUERY_BLOCK`` queries or a few more are taken at a time, and no key behind the last that one of them may attend to.
+
+    EXAMPLE:
+    >>> x = np.ones((1, 2, 200, 4), np.float32)
+    >>> attend_in_blocks(x, x, x, causal_mask(200), 0.5).shape
+    (1, 2, 200, 4)
+    """
+    queries, keys = q.shape[-2], k.shape[-2]
+    if queries < 2 * QUERY_BLOCK:
+        return attention_weights(q, k, mask, scale) @ v  # type: ignore[no-any-return]
+    allowed = np.broadcast_to(True if mask is None else mask, np.broadcast_shapes(np.shape(mask), (queries, keys)))
+    size = math.ceil(queries / (queries // QUERY_BLOCK))
+    found = []
+    for start in range(0, queries, size):
+        rows = allowed[..., start : start + size, :]
+        is_seen = rows.any(axis=tuple(range(rows.ndim - 1)))  # (S,)
+        end = int(is_seen.nonzero()[0].max(initial=0)) + 1
+        weights = attention_weights(q[..., start : start + size, :], k[..., :end, :], rows[..., :end], scale)
+        found.append(weights @ v[..., :end, :])
+    return np.concatenate(found, axis=-2)
+
+
+# %%
+asking, offering, telling = np.random.default_rng(0).normal(size=(3, 1, 4, 256, 32)).astype(np.float32)
+at_once = measure(lambda: attention_weights(asking, offering, causal_mask(256), 0.2) @ telling, repeats=20)
+in_blocks = measure(attend_in_blocks, asking, offering, telling, causal_mask(256), 0.2, repeats=20)
+for name, cost in (("at once", at_once), ("in blocks", in_blocks)):
+    print(f"{name:9} {cost.median_s * 1e6:5.0f} µs, peak {cost.peak_bytes / 1e6:.1f} MB")
+print("largest difference:", float(np.abs(at_once.result - in_blocks.result).max()))
+
+# %% [markdown]
 # ### Exercise: `scaled_dot_product_attention`
 #
 # Everything is there but dropout, which is usual on the weights in training: now and then a token does not see what it
@@ -747,6 +794,8 @@ def scaled_dot_product_attention(
     2. A mask that is not None goes through `check_mask` with `shape`.
     3. The weights: `apply(ATTENTION, q, k, mask=..., scale=...)`.
     4. `Dropout(dropout_p)(...)` drops some of them; then a matrix product with v.
+    5. For speed alone, so leave it out at first: if nothing is dropped, nobody asks for the weights and `is_grad_enabled()`
+       says that nothing is recorded, `attend_in_blocks` of the arrays, wrapped by `from_numpy`, is all.
 
     EXAMPLE:
     >>> x = randn(2, 5, 8)
@@ -760,6 +809,8 @@ def scaled_dot_product_attention(
     ### BEGIN SOLUTION
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     allowed = None if mask is None else check_mask(mask, shape)
+    if not (dropout_p or return_weights or is_grad_enabled()):
+        return from_numpy(attend_in_blocks(q.data, k.data, v.data, allowed, scale))
     weights = apply(ATTENTION, q, k, mask=allowed, scale=scale)
     out = Dropout(dropout_p)(weights) @ v
     return (out, weights) if return_weights else out
@@ -1123,7 +1174,8 @@ class MultiHeadAttention(Module):
     2. If not: split weight and bias along their first axis instead, and a `linear` for each of the three. There
        may be no bias.
     3. Either way, `split_heads` for each of the three, returned as a tuple.
-    4. `attend`: `scaled_dot_product_attention` with mask and weights; dropout only if `self.training`.
+    4. `attend`: `scaled_dot_product_attention` with mask, and with weights if they are asked for; dropout only if
+       `self.training`.
     5. Merge the heads, put them through `out_proj`, and return the weights as well if they are asked for.
 
     EXAMPLE:
@@ -1195,9 +1247,10 @@ class MultiHeadAttention(Module):
             )
         ### BEGIN SOLUTION
         dropout_p = self.dropout if self.training else 0.0
-        found, weights = scaled_dot_product_attention(q, k, v, mask, dropout_p, return_weights=True)
-        joined = self.out_proj(merge_heads(found))
-        return (joined, weights) if return_weights else joined
+        found = scaled_dot_product_attention(q, k, v, mask, dropout_p, return_weights=return_weights)
+        if return_weights:
+            return self.out_proj(merge_heads(found[0])), found[1]
+        return self.out_proj(merge_heads(found))
         ### END SOLUTION
 
     def extra_repr(self) -> str:
