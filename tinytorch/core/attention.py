@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .activations import floating
-from .autograd import defvjp, is_grad_enabled
+from .autograd import defvjp, is_grad_enabled, no_grad
 from tinytorch.core.layers import (
     Dropout,
     Linear,
