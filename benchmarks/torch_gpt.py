@@ -71,7 +71,7 @@ class GPT(nn.Module):
         self.head = nn.Linear(embed_dim, vocab_size, bias=False)
 
     def features(self, ids: Tensor, caches: Sequence[Tensor | None] | None = None, start: int = 0) -> Tensor:
-        """What the head reads for ``ids``, which stand at ``start`` of the text; the caches, if any, hold what was before."""
+        """What the head reads for ``ids``, which stand at ``start`` of the text; the caches hold what was before."""
         x = self.token_embedding(ids) + self.position_embedding(torch.arange(start, start + ids.shape[1]))
         for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
             x = block(x, cache, start)

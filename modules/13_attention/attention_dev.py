@@ -43,23 +43,15 @@ from typing import Any
 import numpy as np
 
 from tinytorch.core.activations import floating
-from tinytorch.core.autograd import defvjp, is_grad_enabled, no_grad
-from tinytorch.core.layers import (
-    Dropout,
-    Linear,
-    Module,
-    Parameter,
-    by_columns,
-    linear,
-    uniform_parameter,
-    whole_size,
-)
+from tinytorch.core.autograd import defvjp, is_grad_enabled
+from tinytorch.core.layers import Dropout, Linear, Module, Parameter, by_columns, linear, uniform_parameter, whole_size
 from tinytorch.core.tensor import Array, Op, Tensor, apply, broadcast_shape, from_numpy
 
 # %%
 import matplotlib.pyplot as plt
 
 from tinytorch.core.losses import cross_entropy
+from tinytorch.core.autograd import no_grad
 from tinytorch.core.setup import measure, peak_memory
 from tinytorch.core.tensor import manual_seed, randn
 
@@ -720,14 +712,15 @@ def attend_in_blocks(q: Array, k: Array, v: Array, mask: Array | None, scale: fl
     """
     queries, keys = q.shape[-2], k.shape[-2]
     if queries < 2 * QUERY_BLOCK:
-        return attention_weights(q, k, mask, scale) @ v  # type: ignore[no-any-return]
-    allowed = np.broadcast_to(True if mask is None else mask, np.broadcast_shapes(np.shape(mask), (queries, keys)))
+        return attention_weights(q, k, mask, scale) @ v
+    allowed = np.asarray(True if mask is None else mask)
+    allowed = np.broadcast_to(allowed, np.broadcast_shapes(allowed.shape, (queries, keys)))
     size = math.ceil(queries / (queries // QUERY_BLOCK))
     found = []
     for start in range(0, queries, size):
         rows = allowed[..., start : start + size, :]
-        is_seen = rows.any(axis=tuple(range(rows.ndim - 1)))  # (S,)
-        end = int(is_seen.nonzero()[0].max(initial=0)) + 1
+        seen = np.flatnonzero(rows.any(axis=tuple(range(rows.ndim - 1))))
+        end = int(seen.max(initial=0)) + 1
         weights = attention_weights(q[..., start : start + size, :], k[..., :end, :], rows[..., :end], scale)
         found.append(weights @ v[..., :end, :])
     return np.concatenate(found, axis=-2)
