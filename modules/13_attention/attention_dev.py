@@ -1643,7 +1643,8 @@ for name, costs in (("at once", plain), ("chunked", thin)):
 #
 # ## What you have built
 #
-# `scaled_dot_product_attention`, whose rule keeps the weights and nothing else of their size;
+# `scaled_dot_product_attention`, whose rule keeps the weights and nothing else of their size, and which takes queries in
+# blocks where nothing is recorded;
 # `causal_mask`, `padding_mask` and `check_mask`; `SelfAttention`; `split_heads`, `merge_heads` and
 # `MultiHeadAttention`, which takes PyTorch's weights; and `chunked_attention`, the same in linear memory.
 #
