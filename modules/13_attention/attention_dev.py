@@ -1175,11 +1175,11 @@ class MultiHeadAttention(Module):
     TODO: Fill in `project` and `attend`.
 
     APPROACH:
-    1. `project`, if query, key and value are the same object: one `linear` with all of `in_proj_weight`, then
-       `split` of the result along its last axis, into pieces of length E.
+    1. `project`, if query, key and value are the same object: one `linear` with all of `in_proj_weight`. Its result is
+       3H heads side by side: `split_heads`, then `split` along the heads' axis, as a tuple of three.
     2. If not: split weight and bias along their first axis instead, and a `linear` for each of the three. There
        may be no bias.
-    3. Either way, `split_heads` for each of the three, returned as a tuple.
+    3. Then `split_heads` for each of the three, returned as a tuple.
     4. `attend`: `scaled_dot_product_attention` with mask, and with weights if they are asked for; dropout only if
        `self.training`.
     5. Merge the heads, put them through `out_proj`, and return the weights as well if they are asked for.
@@ -1189,7 +1189,7 @@ class MultiHeadAttention(Module):
     >>> layer(randn(2, 5, 12), mask=causal_mask(5)).shape
     (2, 5, 12)
 
-    HINT: `x.split(E, axis=-1)` gives a list of Tensors; `query is key` asks whether two names mean the same object.
+    HINT: `x.split(H, axis=-3)` gives a list of Tensors; `query is key` asks whether two names mean the same object.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True) -> None:
@@ -1236,11 +1236,11 @@ class MultiHeadAttention(Module):
         """The queries (..., H, T, D), keys and values (..., H, S, D) of all heads."""
         ### BEGIN SOLUTION
         if query is key and key is value:
-            parts = linear(query, self.in_proj_weight, self.in_proj_bias).split(self.embed_dim, axis=-1)
-        else:
-            weights = self.in_proj_weight.split(self.embed_dim)
-            biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.split(self.embed_dim)
-            parts = [linear(*each) for each in zip((query, key, value), weights, biases, strict=True)]
+            heads = split_heads(linear(query, self.in_proj_weight, self.in_proj_bias), 3 * self.num_heads)
+            return tuple(heads.split(self.num_heads, axis=-3))
+        weights = self.in_proj_weight.split(self.embed_dim)
+        biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.split(self.embed_dim)
+        parts = [linear(*each) for each in zip((query, key, value), weights, biases, strict=True)]
         return tuple(split_heads(part, self.num_heads) for part in parts)
         ### END SOLUTION
 

@@ -396,11 +396,11 @@ class MultiHeadAttention(Module):
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
         """The queries (..., H, T, D), keys and values (..., H, S, D) of all heads."""
         if query is key and key is value:
-            parts = linear(query, self.in_proj_weight, self.in_proj_bias).split(self.embed_dim, axis=-1)
-        else:
-            weights = self.in_proj_weight.split(self.embed_dim)
-            biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.split(self.embed_dim)
-            parts = [linear(*each) for each in zip((query, key, value), weights, biases, strict=True)]
+            heads = split_heads(linear(query, self.in_proj_weight, self.in_proj_bias), 3 * self.num_heads)
+            return tuple(heads.split(self.num_heads, axis=-3))
+        weights = self.in_proj_weight.split(self.embed_dim)
+        biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.split(self.embed_dim)
+        parts = [linear(*each) for each in zip((query, key, value), weights, biases, strict=True)]
         return tuple(split_heads(part, self.num_heads) for part in parts)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, return_weights: bool = False) -> Any:
