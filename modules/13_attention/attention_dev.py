@@ -1353,8 +1353,8 @@ for heads in (1, 4, 16):
 
 # %% [markdown]
 # The parameters do not change, and neither does the number of multiplications. But H · T² weights have to be stored
-# and to pass through the softmax: 27 MB at the peak for 16 heads against 10, and 18 ms against 6 (medians of 15,
-# taken in turns, one thread). Exponentials are not counted in multiplications, and they are not free.
+# and to pass through the softmax: 23 MB at the peak for 16 heads against 6, and 20 ms against 6.6 (medians of
+# 31, taken in turns, one thread). Exponentials are not counted in multiplications, and they are not free.
 #
 # ## 8. What the heads look at
 #
