@@ -70,12 +70,15 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(embed_dim)
         self.head = nn.Linear(embed_dim, vocab_size, bias=False)
 
-    def forward(self, ids: Tensor, caches: Sequence[Tensor | None] | None = None, start: int = 0) -> Tensor:
-        """The logits of ``ids``, which stand at ``start`` of the text; the caches, if any, hold what was before."""
+    def features(self, ids: Tensor, caches: Sequence[Tensor | None] | None = None, start: int = 0) -> Tensor:
+        """What the head reads for ``ids``, which stand at ``start`` of the text; the caches hold what was before."""
         x = self.token_embedding(ids) + self.position_embedding(torch.arange(start, start + ids.shape[1]))
         for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
             x = block(x, cache, start)
-        return self.head(self.norm(x))
+        return self.norm(x)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.features(ids))
 
     def new_caches(self) -> list[Tensor]:
         """Room for the keys and values (2, B, H, T, D) of every layer, for one text."""
@@ -93,7 +96,7 @@ def generate(
     If there are caches, they hold the first ``start`` tokens already, and get all but the last in the end.
     """
     for _ in range(new_tokens):
-        logits = model(ids[:, start:], caches, start)[:, -1]
+        logits = model.head(model.features(ids[:, start:], caches, start)[:, -1])
         start = ids.shape[1] if caches else 0
         ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
     return ids[0]

@@ -1520,8 +1520,8 @@ print(f"T = 511: {without[-1]:.1f} ms without, {kept[-1]:.2f} ms with: {without[
 
 # %% [markdown]
 # Measured here, processor time of one thread, 15 runs in turns, medians, three times
-# over: 4 times as fast at T = 16, 8 to 10 times at 128, 36 to 38 times at 511.
-# That is much, and it is far from 511. One vector through the model takes as long as 14 of the 511 that go together:
+# over: 3 times as fast at T = 16, 7 to 9 times at 128, 29 to 32 times at 511.
+# That is much, and it is far from 511. One vector through the model takes as long as 17 of the 511 that go together:
 # each weight is fetched from memory to be used once, and some hundred NumPy calls have their price, whether they work
 # on one row or on many. Saved work is not saved time; it is the most that can be saved.
 #

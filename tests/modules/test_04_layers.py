@@ -303,6 +303,13 @@ def test_linear_starts_evenly_within_its_bound_and_repeats_with_the_seed() -> No
     assert snapshot(Linear(64, 2000)) != snapshot(layer)
 
 
+def test_a_weight_is_stored_in_the_order_in_which_it_is_read() -> None:
+    layer = Linear(3, 4)
+    layer.load_state_dict({name: np.ascontiguousarray(array) for name, array in layer.state_dict().items()})
+    assert layer.weight.shape == (4, 3)
+    assert layer.weight.data.T.flags.c_contiguous
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (3,), (), (4, 1), (2, 2, 5), (0, 3)])
 def test_linear_refuses_another_width_and_names_itself(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError) as raised:

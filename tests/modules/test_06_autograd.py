@@ -65,6 +65,13 @@ def test_composed_functions_pass_the_gradient_check(function):
     assert gradcheck(function, [x, y])
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_gradient_of_a_weight_lies_in_memory_as_the_weight_does(order):
+    weight = Tensor(np.ones((4, 3), order=order), requires_grad=True)
+    linear(Tensor(np.ones((2, 5, 3))), weight).sum().backward()
+    assert weight.grad is not None and weight.grad.data.strides == weight.data.strides
+
+
 ACTIVATIONS = {
     "relu": relu,
     "leaky_relu": leaky_relu,

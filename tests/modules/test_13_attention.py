@@ -11,6 +11,7 @@ import pytest
 from tinytorch.core.attention import (
     MultiHeadAttention,
     SelfAttention,
+    attend_in_blocks,
     attention_weights,
     causal_mask,
     chunked_attention,
@@ -21,6 +22,7 @@ from tinytorch.core.attention import (
 )
 from tinytorch.core.autograd import gradcheck, no_grad
 from tinytorch.core.layers import Module, Parameter
+from tinytorch.core.setup import peak_memory
 from tinytorch.core.tensor import Tensor, manual_seed, randn
 from tinytorch.nn import functional
 
@@ -192,6 +194,49 @@ def test_only_the_weights_are_kept_for_the_way_back_and_freed_by_it():
     out.sum().backward()
     gc.collect()
     assert kept() is None
+
+
+LONG_MASKS = {
+    "none": None,
+    "causal": causal_mask(150, 170),
+    "(B, 1, 1, S)": np.arange(170) < np.array([170, 40])[:, None, None, None],
+    "(B, H, T, S) with empty rows": np.random.default_rng(3).random((2, 3, 150, 170)) < 0.02,
+    "rows that end early": np.arange(170) < np.arange(150)[:, None] % 9,
+    "(S,)": np.arange(170) > 100,
+    "nothing": np.zeros((150, 170), bool),
+}
+
+
+@pytest.mark.parametrize("name", LONG_MASKS)
+def test_blocks_of_queries_give_what_all_give_at_once(name):
+    q, k, v = drawn((2, 3, 150, 4), (3, 170, 4), (2, 1, 170, 5))
+    want = by_the_book(q, k, v, LONG_MASKS[name])
+    with no_grad():
+        got = scaled_dot_product_attention(*doubles(q, k, v), LONG_MASKS[name])
+    np.testing.assert_allclose(got.data, want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("queries", [0, 1, 127, 128, 129, 191, 192, 300])
+def test_blocks_cover_every_query_once(queries):
+    q, k = drawn((queries, 4), (max(queries, 1), 4))
+    mask = causal_mask(queries, len(k))
+    np.testing.assert_allclose(attend_in_blocks(q, k, k, mask, 0.5), by_the_book(q, k, k, mask), rtol=1e-10, atol=1e-12)
+    small = [array.astype(np.float32) for array in (q, k, k)]
+    assert attend_in_blocks(*small, mask, 0.5).dtype == np.float32
+
+
+def test_blocks_need_memory_like_the_length_and_not_like_its_square():
+    def peak(length: int) -> int:
+        x, mask = np.zeros((length, 8), np.float32), causal_mask(length)
+        return peak_memory(lambda: attend_in_blocks(x, x, x, mask, 0.5))[1]
+
+    assert peak(2048) < 6 * peak(512)
+
+
+def test_no_block_looks_at_keys_that_none_of_its_queries_may_see():
+    q, k, v = drawn((128, 4), (128, 4), (128, 4))
+    v[64:] = k[64:] = np.nan
+    assert np.isfinite(attend_in_blocks(q, k, v, causal_mask(128), 0.5)[:64]).all()
 
 
 def test_the_face_has_attention():

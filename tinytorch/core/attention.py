@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from .activations import floating
-from .autograd import defvjp
-from .layers import Dropout, Linear, Module, Parameter, linear, uniform_parameter, whole_size
-from .tensor import Array, Op, Tensor, apply, broadcast_shape
+from .autograd import defvjp, is_grad_enabled
+from .layers import Dropout, Linear, Module, Parameter, by_columns, linear, uniform_parameter, whole_size
+from .tensor import Array, Op, Tensor, apply, broadcast_shape, from_numpy
 
 # %% auto #0
-__all__ = ['ATTENTION', 'causal_mask', 'padding_mask', 'check_mask', 'attention_weights', 'attention_gradients', 'scores_shape',
-           'scaled_dot_product_attention', 'SelfAttention', 'split_heads', 'merge_heads', 'MultiHeadAttention',
-           'add_chunk', 'chunked_attention']
+__all__ = ['ATTENTION', 'QUERY_BLOCK', 'causal_mask', 'padding_mask', 'check_mask', 'attention_weights', 'attention_gradients',
+           'scores_shape', 'attend_in_blocks', 'scaled_dot_product_attention', 'SelfAttention', 'split_heads',
+           'merge_heads', 'MultiHeadAttention', 'add_chunk', 'chunked_attention']
 
 # %% modules/13_attention/attention_dev.py #attention-masks
 def causal_mask(size: int, keys: int | None = None) -> Array:
@@ -121,7 +121,8 @@ def attention_weights(q: Array, k: Array, mask: Array | None, scale: float) -> A
         np.copyto(scores, -np.inf, where=~mask)
     scores -= scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
     np.exp(scores, out=scores)
-    scores /= np.maximum(scores.sum(axis=-1, keepdims=True), 1)
+    totals = scores @ np.ones(scores.shape[-1], scores.dtype)  # (..., T)
+    scores /= np.maximum(totals, 1)[..., None]
     return scores
 
 # %% modules/13_attention/attention_dev.py #attention-gradients
@@ -178,6 +179,35 @@ def scores_shape(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> 
     lead = broadcast_shape("attention (batch axes)", q[:-2], k[:-2])
     return *broadcast_shape("attention (batch axes)", lead, v[:-2]), q[-2], k[-2]
 
+# %% modules/13_attention/attention_dev.py #attention-033
+QUERY_BLOCK = 64
+
+
+def attend_in_blocks(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
+    """``attention_weights(q, k, mask, scale) @ v`` for arrays, of which never all weights are there at once.
+
+    ``QUERY_BLOCK`` queries or a few more are taken at a time, and no key behind the last that one of them may attend to.
+
+    EXAMPLE:
+    >>> x = np.ones((1, 2, 200, 4), np.float32)
+    >>> attend_in_blocks(x, x, x, causal_mask(200), 0.5).shape
+    (1, 2, 200, 4)
+    """
+    queries, keys = q.shape[-2], k.shape[-2]
+    if queries < 2 * QUERY_BLOCK:
+        return attention_weights(q, k, mask, scale) @ v
+    allowed = np.asarray(True if mask is None else mask)
+    allowed = np.broadcast_to(allowed, np.broadcast_shapes(allowed.shape, (queries, keys)))
+    size = math.ceil(queries / (queries // QUERY_BLOCK))
+    found = []
+    for start in range(0, queries, size):
+        rows = allowed[..., start : start + size, :]
+        seen = np.flatnonzero(rows.any(axis=tuple(range(rows.ndim - 1))))
+        end = int(seen.max(initial=0)) + 1
+        weights = attention_weights(q[..., start : start + size, :], k[..., :end, :], rows[..., :end], scale)
+        found.append(weights @ v[..., :end, :])
+    return np.concatenate(found, axis=-2)
+
 # %% modules/13_attention/attention_dev.py #attention-sdpa
 def scaled_dot_product_attention(
     q: Any,
@@ -226,6 +256,8 @@ def scaled_dot_product_attention(
     shape = scores_shape(q.shape, k.shape, v.shape)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     allowed = None if mask is None else check_mask(mask, shape)
+    if not (dropout_p or return_weights or is_grad_enabled()):
+        return from_numpy(attend_in_blocks(q.data, k.data, v.data, allowed, scale))
     weights = apply(ATTENTION, q, k, mask=allowed, scale=scale)
     out = Dropout(dropout_p)(weights) @ v
     return (out, weights) if return_weights else out
@@ -330,6 +362,7 @@ class MultiHeadAttention(Module):
         self.dropout = Dropout(dropout).p
         self.in_proj_weight = uniform_parameter((3 * self.embed_dim, self.embed_dim), math.sqrt(1.5 / self.embed_dim))
         self.in_proj_bias = Parameter(np.zeros(3 * self.embed_dim)) if bias else None
+        by_columns(self.in_proj_weight)
         self.out_proj = Linear(self.embed_dim, self.embed_dim, bias=bias)
         if self.out_proj.bias is not None:
             self.out_proj.bias.data[:] = 0
@@ -363,11 +396,11 @@ class MultiHeadAttention(Module):
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
         """The queries (..., H, T, D), keys and values (..., H, S, D) of all heads."""
         if query is key and key is value:
-            parts = linear(query, self.in_proj_weight, self.in_proj_bias).split(self.embed_dim, axis=-1)
-        else:
-            weights = self.in_proj_weight.split(self.embed_dim)
-            biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.split(self.embed_dim)
-            parts = [linear(*each) for each in zip((query, key, value), weights, biases, strict=True)]
+            heads = split_heads(linear(query, self.in_proj_weight, self.in_proj_bias), 3 * self.num_heads)
+            return tuple(heads.split(self.num_heads, axis=-3))
+        weights = self.in_proj_weight.split(self.embed_dim)
+        biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.split(self.embed_dim)
+        parts = [linear(*each) for each in zip((query, key, value), weights, biases, strict=True)]
         return tuple(split_heads(part, self.num_heads) for part in parts)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, return_weights: bool = False) -> Any:
@@ -378,9 +411,10 @@ class MultiHeadAttention(Module):
                 "Make it (B, 1, T, S) or (1, H, T, S)"
             )
         dropout_p = self.dropout if self.training else 0.0
-        found, weights = scaled_dot_product_attention(q, k, v, mask, dropout_p, return_weights=True)
-        joined = self.out_proj(merge_heads(found))
-        return (joined, weights) if return_weights else joined
+        found = scaled_dot_product_attention(q, k, v, mask, dropout_p, return_weights=return_weights)
+        if return_weights:
+            return self.out_proj(merge_heads(found[0])), found[1]
+        return self.out_proj(merge_heads(found))
 
     def extra_repr(self) -> str:
         """``embed_dim=12, num_heads=3, dropout=0.0``"""

@@ -19,8 +19,8 @@ _Kind = TypeVar("_Kind")
 
 # %% auto #0
 __all__ = ['LINEAR', 'Dense', 'Parameter', 'uniform_parameter', 'Module', 'owned', 'joined', 'walk', 'without_repeats',
-           'parameters_of', 'linear_forward', 'linear', 'whole_size', 'Linear', 'ModuleList', 'Lambda', 'Sequential',
-           'IncompatibleKeys', 'arrays_of', 'state_of', 'load_state', 'set_mode', 'Dropout']
+           'parameters_of', 'linear_forward', 'by_columns', 'linear', 'whole_size', 'Linear', 'ModuleList', 'Lambda',
+           'Sequential', 'IncompatibleKeys', 'arrays_of', 'state_of', 'load_state', 'set_mode', 'Dropout']
 
 # %% modules/04_layers/layers_dev.py #layers-parameter
 class Parameter(Tensor):
@@ -250,8 +250,19 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
         mapped += bias
     return mapped.reshape(*x.shape[:-1], weight.shape[0])
 
-# %% modules/04_layers/layers_dev.py #layers-036
+# %% modules/04_layers/layers_dev.py #layers-039
 LINEAR = Op("linear", linear_forward)
+
+
+def by_columns(parameter: Parameter) -> Parameter:
+    """``parameter`` itself, its numbers stored column after column: the order in which ``linear`` reads a weight.
+
+    EXAMPLE:
+    >>> by_columns(Parameter(np.ones((2, 3)))).data.strides
+    (4, 8)
+    """
+    parameter.data = np.asfortranarray(parameter.data)
+    return parameter
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -317,6 +328,7 @@ class Linear(Module):
         bound = 1 / math.sqrt(self.in_features)
         self.weight = uniform_parameter((self.out_features, self.in_features), bound)
         self.bias = uniform_parameter((self.out_features,), bound) if bias else None
+        by_columns(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` of shape (..., in_features) as (..., out_features)."""

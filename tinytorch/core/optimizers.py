@@ -570,7 +570,7 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
         entry = optimizer.state.get(parameter)
         if entry:
             remembered[place] = {
-                name: value.copy() if isinstance(value, np.ndarray) else value for name, value in entry.items()
+                name: np.copy(value) if isinstance(value, np.ndarray) else value for name, value in entry.items()
             }
     groups = [{**group, "params": [places[id(held)] for held in group["params"]]} for group in optimizer.param_groups]
     return {"state": remembered, "param_groups": groups}
