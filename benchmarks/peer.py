@@ -51,7 +51,7 @@ class Peer:
 
     def peak(self) -> dict[str, int]:
         """The most bytes that the process held in its steps, beyond what it had before the workload was built."""
-        return {"bytes": _memory("VmHWM") - self.before}
+        return {"bytes": max(0, _memory("VmHWM") - self.before)}
 
     def grow(self, figure: str, label: str, x: int) -> dict[str, float]:
         """One point of a line of a figure: by the median of many times, at least five, or the most bytes held."""
