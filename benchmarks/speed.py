@@ -99,9 +99,11 @@ class Process:
 
 @contextmanager
 def processes(frameworks: Iterable[str], clock: str, threads: int) -> Iterator[dict[str, Process]]:
-    """A process for each framework, which end with the block."""
+    """A process for each framework, all of them loaded, which end with the block."""
     peers = {framework: Process(framework, clock, threads) for framework in frameworks}
     try:
+        for one in peers.values():
+            one.ask("begin")
         yield peers
     finally:
         for one in peers.values():
