@@ -1,4 +1,4 @@
-"""The first point of a figure of the benchmarks took twice as long as it should, while PyTorch was still being loaded."""
+"""The first point of a figure of the benchmarks took twice as long as it should: PyTorch was still being loaded."""
 
 from __future__ import annotations
 
