@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tito.course import Module
@@ -45,10 +47,8 @@ def read_notebook(module: Module) -> NotebookNode:
     TitoError
         If the source is missing or cannot be read as a notebook, or if two cells have the same ``grade_id``.
     """
-    import jupytext
-
     try:
-        notebook = jupytext.read(module.source, fmt="py:percent")
+        notebook = deepcopy(_parsed(module.source.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise TitoError(f"module {module.slug} has no source", place=str(module.source)) from None
     except Exception as error:  # jupytext raises its own and its parsers' many types
@@ -68,6 +68,14 @@ def read_notebook(module: Module) -> NotebookNode:
             )
         seen.add(cell["id"])
     return notebook
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str) -> NotebookNode:
+    """The notebook that a source holds; to parse it takes a fifth of a second, and a command may want it twice."""
+    import jupytext
+
+    return jupytext.reads(text, fmt="py:percent")
 
 
 def grade_info(cell: NotebookNode) -> dict[str, Any]:
