@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from workloads import chain_autograd, chain_tinytorch, chain_torch, load_tinytorch, load_torch, text
+from workloads import chain_autograd, chain_tinytorch, chain_torch, model_tinytorch, model_torch, text
 
 Work = Callable[[], Any]
 Prepared = Callable[[], Work]
@@ -38,7 +38,7 @@ def layers_tinytorch(layers: int) -> Prepared:
     """Backward through a GPT as in W3, of so many layers."""
     from tinytorch import Tensor, nn
 
-    model = load_tinytorch(nn.Transformer(65, 128, num_heads=4, num_layers=layers, hidden_dim=512, max_seq_length=64))
+    model = model_tinytorch(layers=layers)
     ids, following = map(Tensor, text())
 
     def forward() -> Work:
@@ -51,9 +51,8 @@ def layers_tinytorch(layers: int) -> Prepared:
 def layers_torch(layers: int) -> Prepared:
     """Backward through a GPT as in W3, of so many layers."""
     import torch
-    from torch_gpt import GPT
 
-    model = load_torch(GPT(65, 128, num_heads=4, num_layers=layers, hidden_dim=512, max_seq_length=64))
+    model = model_torch(layers=layers)
     ids, following = map(torch.from_numpy, text())
 
     def forward() -> Work:
@@ -106,10 +105,9 @@ def context(length: int) -> list[int]:
 
 def writing_tinytorch(length: int, use_cache: bool) -> Prepared:
     """``WRITTEN`` tokens from the GPT of W3, after so many that it has read, and one that it has written."""
-    from tinytorch import nn
     from tinytorch.core.generation import Sampling, stream
 
-    model = load_tinytorch(nn.Transformer(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=WINDOW))
+    model = model_tinytorch(WINDOW)
     greedy = Sampling(temperature=0)
 
     def read() -> Work:
@@ -123,9 +121,9 @@ def writing_tinytorch(length: int, use_cache: bool) -> Prepared:
 def writing_torch(length: int, use_cache: bool) -> Prepared:
     """``WRITTEN`` tokens from the GPT of W3, after so many that it has read, and one that it has written."""
     import torch
-    from torch_gpt import GPT, generate
+    from torch_gpt import generate
 
-    model = load_torch(GPT(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=WINDOW)).eval()
+    model = model_torch(WINDOW).eval()
     start = length if use_cache else 0
 
     def read() -> Work:

@@ -161,10 +161,25 @@ def text() -> tuple[Any, Any]:
     return ids[:, :-1].copy(), ids[:, 1:].copy()
 
 
+def model_tinytorch(context: int = 64, layers: int = 4) -> Any:
+    """The GPT of W3, or one of another context or depth, with the drawn weights."""
+    from tinytorch import nn
+
+    model = nn.Transformer(65, 128, num_heads=4, num_layers=layers, hidden_dim=512, max_seq_length=context)
+    return load_tinytorch(model)
+
+
+def model_torch(context: int = 64, layers: int = 4) -> Any:
+    """The GPT of W3, or one of another context or depth, with the drawn weights."""
+    from torch_gpt import GPT
+
+    return load_torch(GPT(65, 128, num_heads=4, num_layers=layers, hidden_dim=512, max_seq_length=context))
+
+
 def gpt_tinytorch() -> Step:
     from tinytorch import Tensor, nn, optim
 
-    model = load_tinytorch(nn.Transformer(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=64))
+    model = model_tinytorch()
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
     ids, following = map(Tensor, text())
     return training_step(optimizer, lambda: nn.functional.cross_entropy(model(ids), following))
@@ -172,9 +187,8 @@ def gpt_tinytorch() -> Step:
 
 def gpt_torch() -> Step:
     import torch
-    from torch_gpt import GPT
 
-    model = load_torch(GPT(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=64))
+    model = model_torch()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     ids, following = map(torch.from_numpy, text())
 
@@ -265,19 +279,19 @@ NEW_TOKENS = 200
 
 
 def generation_tinytorch(use_cache: bool) -> Step:
-    from tinytorch import Tensor, nn
+    from tinytorch import Tensor
     from tinytorch.core.generation import Sampling, generate
 
-    model = load_tinytorch(nn.Transformer(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=256))
+    model = model_tinytorch(context=256)
     greedy = Sampling(temperature=0)
     return lambda: Tensor(generate(model, [PROMPT], NEW_TOKENS, sampling=greedy, use_cache=use_cache)[0])
 
 
 def generation_torch(use_cache: bool) -> Step:
     import torch
-    from torch_gpt import GPT, generate
+    from torch_gpt import generate
 
-    model = load_torch(GPT(65, 128, num_heads=4, num_layers=4, hidden_dim=512, max_seq_length=256)).eval()
+    model = model_torch(context=256).eval()
     return lambda: generate(model, torch.tensor([PROMPT]), NEW_TOKENS, model.new_caches() if use_cache else None)
 
 
