@@ -1015,7 +1015,10 @@ def _conv2d(
     def to_weight() -> Array:
         return conv2d_weight_gradient(g, x, weight.shape[2:], stride, padding, dilation, groups)
 
-    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: channel_sums(picture_rows(g).sum(axis=0), len(weight)))
+    def to_bias() -> Array:
+        return channel_sums(picture_rows(g).sum(axis=0), len(weight))
+
+    return (to_x, to_weight) if bias is None else (to_x, to_weight, to_bias)
 
 # %% [markdown]
 # ## 7. The layer

@@ -223,9 +223,17 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
 def _linear(g: Array, out: Array, x: Array, weight: Array, bias: Array | None = None) -> Any:
     """x @ weight.T + bias, for x with any number of axes in front of its features."""
     rows, row_g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    # the weight's gradient gets the order of memory that the weight has
-    to_x, to_weight = lambda: (row_g @ weight).reshape(x.shape), lambda: np.matmul(row_g.T, rows, out=np.empty_like(weight))
-    return (to_x, to_weight) if bias is None else (to_x, to_weight, lambda: np.ones(len(rows), g.dtype) @ row_g)
+
+    def to_x() -> Array:
+        return (row_g @ weight).reshape(x.shape)
+
+    def to_weight() -> Array:
+        return np.matmul(row_g.T, rows, out=np.empty_like(weight))  # in the order of memory that the weight has
+
+    def to_bias() -> Array:
+        return np.ones(len(rows), g.dtype) @ row_g
+
+    return (to_x, to_weight) if bias is None else (to_x, to_weight, to_bias)
 
 # %% modules/06_autograd/autograd_dev.py #autograd-reductions
 def restore_axes(reduced: Array, axis: Axis, keepdims: bool) -> Array:
