@@ -43,10 +43,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import accumulate, pairwise
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -198,6 +199,9 @@ test_as_array()
 
 # %% nbgrader={"grade": false, "grade_id": "tensor-class", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
+_new = object.__new__  # makes an object, and leaves __init__ out
+
+
 class Tensor:
     """An n-dimensional array with dtype rules, named errors and room for a gradient.
 
@@ -250,7 +254,7 @@ class Tensor:
     @staticmethod
     def _wrap(array: Array) -> Tensor:
         """A tensor around ``array`` itself, unconverted: how the door makes its results."""
-        tensor = object.__new__(Tensor)
+        tensor = _new(Tensor)
         tensor.data = array
         tensor.grad = tensor._node = None
         tensor._requires_grad = False
@@ -571,10 +575,13 @@ test_tensor_class()
 # An **operation** is a name and a function on arrays. That is all:
 #
 # ```python
-# class Op(NamedTuple):
+# @dataclass
+# class Op:
 #     name: str
 #     forward: Callable
 # ```
+#
+# (The one below has a third field, for errors in better words than NumPy's. Section 4 uses it.)
 #
 # `apply` is the door. It takes the arrays out of the tensors, lets the operation compute, wraps the result, and, if
 # somebody asked to be told, tells them. Nobody has asked yet: `_recorder` is `None` until module 06 sets it. Such a
@@ -588,11 +595,16 @@ test_tensor_class()
 
 # %% nbgrader={"grade": false, "grade_id": "tensor-apply", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
-class Op(NamedTuple):
-    """An operation: what it is called, and how it computes arrays from arrays."""
+@dataclass(frozen=True, slots=True)
+class Op:
+    """An operation: what it is called, and how it computes arrays from arrays.
+
+    If ``forward`` raises ValueError, ``explain(name, *arrays)`` may raise one that says it better than NumPy does.
+    """
 
     name: str
     forward: Callable[..., Any]
+    explain: Callable[..., Any] | None = None
 
 
 FLOAT64 = np.dtype(np.float64)
@@ -627,11 +639,11 @@ def apply(op: Op, *inputs: Any, **attrs: Any) -> Tensor:
     Tensor
         The result; float64 only if one of the input tensors is, or if ``attrs`` holds a ``dtype``.
 
-    TODO: Compute the result, keep float64 out, wrap it and tell the recorder.
+    TODO: Make `arrays`, keep float64 out of the result, wrap it and tell the recorder.
 
     APPROACH:
     1. `arrays`: for each input its `.data` if it is a Tensor, else `_plain(x)`.
-    2. `result = np.asarray(op.forward(*arrays, **attrs))`.
+    2. The operation computes `result`; that is here already.
     3. If the result is float64, but no input is a *Tensor* of float64 and there is no "dtype" in `attrs`, make it
        float32. (`result.dtype == FLOAT64`: two dtypes are compared faster than a dtype and the type np.float64.)
     4. `out = Tensor._wrap(result)`; if `_recorder` is set, call it with (op, inputs, arrays, attrs, out).
@@ -647,7 +659,14 @@ def apply(op: Op, *inputs: Any, **attrs: Any) -> Tensor:
     arrays = []
     for x in inputs:
         arrays.append(x.data if isinstance(x, Tensor) else _plain(x))
-    result = np.asarray(op.forward(*arrays, **attrs))
+    ### END SOLUTION
+    try:
+        result = np.asarray(op.forward(*arrays, **attrs) if attrs else op.forward(*arrays))
+    except ValueError:
+        if op.explain is not None:
+            op.explain(op.name, *arrays)
+        raise
+    ### BEGIN SOLUTION
     if result.dtype == FLOAT64 and not (
         "dtype" in attrs or any(isinstance(x, Tensor) and x.data.dtype == FLOAT64 for x in inputs)
     ):
@@ -805,22 +824,14 @@ test_broadcast_shape()
 
 # %%
 #| export
-def broadcasting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, with a ValueError in our words if the shapes of its arrays do not broadcast."""
-
-    def forward(*arrays: Any) -> Any:
-        try:
-            return function(*arrays)
-        except ValueError:
-            reduce(partial(broadcast_shape, name), map(np.shape, arrays))
-            raise  # the shapes fit, so it was something else: a whole number to a negative power
-
-    return forward
+def check_broadcast(name: str, *arrays: Any) -> None:
+    """Raise ValueError, in our words, if the shapes of ``arrays`` do not broadcast."""
+    reduce(partial(broadcast_shape, name), map(np.shape, arrays))
 
 
 def elementwise(name: str, function: Callable[..., Any]) -> Op:
     """The operation that applies ``function`` place by place to inputs that broadcast."""
-    return Op(name, broadcasting(name, function))
+    return Op(name, function, check_broadcast)
 
 
 ADD = elementwise("add", np.add)
@@ -841,7 +852,12 @@ CAST = Op("cast", lambda x, dtype: x.astype(dtype))
 
 def compare(ufunc: Callable[..., Any], x: Any, y: Any) -> Tensor:
     """The boolean tensor of ``ufunc(x, y)``; it passes no door, since nothing flows back through True and False."""
-    return Tensor._wrap(np.asarray(broadcasting(ufunc.__name__, ufunc)(_data(x), _data(y))))
+    arrays = _data(x), _data(y)
+    try:
+        return Tensor._wrap(np.asarray(ufunc(*arrays)))
+    except ValueError:
+        check_broadcast(ufunc.__name__, *arrays)
+        raise
 
 
 def _data(value: Any) -> Any:

@@ -403,6 +403,8 @@ def _add(g: Array, out: Array, x: Any, y: Any) -> Any:
 
 @defvjp(MUL)
 def _mul(g: Array, out: Array, x: Any, y: Any) -> Any:
+    if g.size <= 256:  # a product of so few numbers takes less time than a function that puts it off
+        return g * y, g * x
     return lambda: g * y, lambda: g * x
 
 # %% [markdown]
@@ -1353,9 +1355,9 @@ _numbers = itertools.count()
 
 
 class Node:
-    """The note of one operation: what ``backward`` needs to know of it.
+    """The note of one operation: what ``backward`` needs to know of it. ``record`` makes it and fills it in.
 
-    Parameters
+    Attributes
     ----------
     op, arrays, attrs
         The operation, the inputs as it saw them, and its attributes.
@@ -1363,18 +1365,19 @@ class Node:
         Where a gradient goes, for each input: the Node that the input came from, the input itself if it is a leaf (a
         tensor that was not computed), None if it requires no gradient.
     out
-        The array of the result.
+        The array of the result; None once the node has been freed.
+    number
+        Later results have greater numbers.
     """
 
     __slots__ = ("arrays", "attrs", "number", "op", "out", "parents")
 
-    def __init__(self, op: Op, parents: list[Any], arrays: list[Any], attrs: dict[str, Any], out: Array) -> None:
-        self.op = op
-        self.parents: Sequence[Any] = parents
-        self.arrays: Sequence[Any] = arrays
-        self.attrs = attrs
-        self.out: Array | None = out
-        self.number = next(_numbers)  # later results have greater numbers
+    op: Op
+    parents: Sequence[Any]
+    arrays: Sequence[Any]
+    attrs: dict[str, Any]
+    out: Array | None
+    number: int
 
     def free(self) -> None:
         """Let go of the arrays and of what came before."""
@@ -1404,12 +1407,12 @@ def record(op: Op, inputs: tuple[Any, ...], arrays: list[Any], attrs: dict[str, 
 
     The result ``out`` then requires a gradient itself, and its ``_node`` is the note.
 
-    TODO: Find the parents; if there is one at least, make the node and hang it on `out`.
+    TODO: Find the parents; if there is none, return. The lines below make the node and hang it on `out`.
 
     APPROACH:
-    1. For each input a parent: None unless it is a Tensor with `requires_grad`; its `_node` if it has one; else itself.
+    1. `parents`, a list with one for each input: None unless it is a Tensor with `requires_grad`; its `_node` if it has
+       one; else itself.
     2. If all are None, return: nothing can flow back.
-    3. Set `out._node` to a Node, and `out._requires_grad` to True.
 
     EXAMPLE:
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
@@ -1426,15 +1429,22 @@ def record(op: Op, inputs: tuple[Any, ...], arrays: list[Any], attrs: dict[str, 
     nobody = True
     for x in inputs:
         if isinstance(x, Tensor) and x._requires_grad:
-            parents.append(x if x._node is None else x._node)
+            parents.append(x._node or x)
             nobody = False
         else:
             parents.append(None)
     if nobody:
         return
-    out._node = Node(op, parents, arrays, attrs, out.data)
-    out._requires_grad = True
     ### END SOLUTION
+    node = Node()
+    node.op = op
+    node.parents = parents
+    node.arrays = arrays
+    node.attrs = attrs
+    node.out = out.data
+    node.number = next(_numbers)
+    out._node = node
+    out._requires_grad = True
 
 
 set_recorder(record)
@@ -1482,10 +1492,10 @@ test_record()
 #   thing, so the caller has to say what it wants.
 # - `backward_order`: your `backward_once`, first half. Here are the two checks that must come before anything
 #   happens.
-# - `input_gradients`: asks the rule, calls the functions of those who want their gradient, undoes broadcasts, and
-#   sees that a float32 input gets a float32 gradient.
-# - `hand_over`: puts the gradients into `.grad`. A rule may have returned `g` itself for two inputs, or a view of it.
-#   Two leaves that share memory would be a trap: halve one's gradient, and you halve the other's.
+# - `ask_rule`: asks the rule of a node, and sees that a float32 result has a float32 gradient.
+# - `hand_over`: puts the gradients into `.grad`, in the leaf's dtype. A rule may have returned `g` itself for two
+#   inputs, or a view of it. Two leaves that share memory would be a trap: halve one's gradient, and you halve the
+#   other's.
 
 # %%
 #| export
@@ -1541,39 +1551,33 @@ def backward_order(root: Node) -> list[Node]:
     return sorted(waiting, key=attrgetter("number"), reverse=True)
 
 
-def input_gradients(node: Node, g: Array) -> Iterator[tuple[Any, Array]]:
-    """By the rule of ``node``: one parent after the other, and the gradient for it, of its shape and dtype.
+def ask_rule(node: Node, g: Array) -> tuple[Any, ...]:
+    """What the rule of ``node`` returns for ``g``: for each input a gradient, a function that computes it, or None.
 
     Raises
     ------
     ValueError
-        If the rule returns too few or too many gradients, or one of a shape that does not fit.
+        If the rule returns too few or too many gradients.
     """
-    parents, arrays = node.parents, node.arrays
-    gradients = RULES[node.op.name](g, node.out, *arrays, **node.attrs)
-    if type(gradients) is not tuple:
-        gradients = (gradients,)
-    if len(gradients) != len(parents):
+    rule, attrs = RULES[node.op.name], node.attrs
+    out: Any = node.out
+    if g.dtype is not out.dtype:  # a dtype such as float32 is one object, wherever it is used
+        g = g.astype(out.dtype)
+    parts: Any = rule(g, out, *node.arrays, **attrs) if attrs else rule(g, out, *node.arrays)
+    if type(parts) is not tuple:
+        parts = (parts,)
+    if len(parts) != len(node.parents):
         raise ValueError(
-            f"backward: {node.op.name!r} has {len(parents)} inputs, its rule returned {len(gradients)} gradients"
+            f"backward: {node.op.name!r} has {len(node.parents)} inputs, its rule returned {len(parts)} gradients"
         )
-    for place, parent in enumerate(parents):
-        gradient, array = gradients[place], arrays[place]
-        if parent is None or gradient is None:
-            continue
-        if callable(gradient):
-            gradient = gradient()
-        if gradient.shape != array.shape:
-            gradient = unbroadcast(gradient, array.shape)
-        if gradient.dtype is not array.dtype:  # a dtype such as float32 is one object, wherever it is used
-            gradient = gradient.astype(array.dtype)
-        yield parent, gradient
+    return parts  # type: ignore[no-any-return]
 
 
 def hand_over(gradients: Iterable[tuple[Tensor, Array]]) -> None:
     """Add each leaf's gradient to its ``grad``, which shares memory with nothing else."""
     taken: set[int] = set()
-    for leaf, gradient in gradients:
+    for leaf, total in gradients:
+        gradient = total.astype(leaf.dtype, copy=False)
         if leaf.grad is not None:
             gradient = leaf.grad.data + gradient
         elif gradient.base is not None or id(gradient) in taken:
@@ -1585,7 +1589,8 @@ def hand_over(gradients: Iterable[tuple[Tensor, Array]]) -> None:
 # ### Exercise: `run_backward`
 #
 # The walk itself: your `backward_once`, second half. One dictionary holds the gradients on their way, by node or
-# leaf. A node takes its own out when its turn comes; so at the end, nothing is left in it but the leaves.
+# leaf. A node takes its own out when its turn comes; so at the end, nothing is left in it but the leaves. What a rule
+# leaves to be done is done here: calling the functions of those who want their gradient, and undoing broadcasts.
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-backward", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -1594,12 +1599,11 @@ def run_backward(root: Node, gradient: Array, retain_graph: bool = False) -> Non
 
     The gradients of leaves are added to what is there. Nothing is added if a rule fails.
 
-    TODO: Visit the nodes of `order`; each passes gradients on to its parents.
+    TODO: Fill the three blanks: what a node starts with, what it passes on, and what it leaves behind.
 
     APPROACH:
-    1. For each node: `g = gradients.pop(node, None)`. None means that nothing flowed to it: no rule to ask.
-    2. For each pair (parent, part) of `input_gradients(node, g)`: if the parent has a gradient in the dictionary
-       already, put the sum of both there, else the part.
+    1. `g = gradients.pop(node, None)`. None means that nothing flowed to it: no rule to ask.
+    2. If the parent has a gradient in the dictionary already, put the sum of that and `part` there, else `part`.
     3. In any case: `node.free()`, as soon as the node is done, unless `retain_graph`.
 
     EXAMPLE:
@@ -1611,15 +1615,26 @@ def run_backward(root: Node, gradient: Array, retain_graph: bool = False) -> Non
     """
     order = backward_order(root)
     gradients: dict[Any, Array] = {root: gradient}
-    ### BEGIN SOLUTION
     for node in order:
+        ### BEGIN SOLUTION
         g = gradients.pop(node, None)
+        ### END SOLUTION
         if g is not None:
-            for parent, part in input_gradients(node, g):
-                gradients[parent] = gradients[parent] + part if parent in gradients else part
+            for parent, array, part in zip(node.parents, node.arrays, ask_rule(node, g)):  # noqa: B905
+                if parent is None or part is None:
+                    continue
+                if callable(part):
+                    part = part()
+                if part.shape != array.shape:
+                    part = unbroadcast(part, array.shape)
+                ### BEGIN SOLUTION
+                total = gradients.get(parent)
+                gradients[parent] = part if total is None else total + part
+                ### END SOLUTION
+        ### BEGIN SOLUTION
         if not retain_graph:
             node.free()
-    ### END SOLUTION
+        ### END SOLUTION
     hand_over(gradients.items())
 
 # %% nbgrader={"grade": true, "grade_id": "test-autograd-backward", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
@@ -2004,7 +2019,42 @@ for label, x in {"x requires no gradient": constant, "x requires one": variable}
 # was never called. In a network every layer but the first wants both, so a step of training costs about three forward
 # passes: one forward, two back.
 #
-# And what do fused rules buy? Here is softmax as one operation with one rule, and as five with five, forward and back,
+# ### And a small one?
+#
+# There, nearly all the time was NumPy's. Now 500 times `x * factor + term` with 4 x 4 numbers. NumPy multiplies two such
+# tables in 0.3 µs. Predict: how many times as long does one of the 1,000 operations take, forward and back?
+
+# %%
+start, factor, term = (Tensor(np.full((4, 4), value), requires_grad=True) for value in (1.0, 0.9, 0.1))
+
+
+def small_chain():
+    x = start
+    for _ in range(500):
+        x = x * factor + term
+    return x.sum()
+
+
+alone = measure(lambda: start.data * factor.data)
+forth = measure(small_chain, repeats=15)
+back = measure(forth.result.backward, retain_graph=True, repeats=15)
+print(f"NumPy's product alone {alone}")
+for label, cost in {"forward": forth, "backward": back}.items():
+    one = cost.median_s / 1000
+    print(f"{label:8} {one * 1e6:.1f} µs an operation, {one / alone.median_s:.1f} times the product alone")
+
+# %% [markdown]
+# Measured here: forward 4 to 5 times as long as NumPy's product alone, backward 5 to 7 times, where it does 1.5
+# products or sums of its own. The rest is Python's: calls, attributes, small objects. Timed one by one, on the same
+# machine: to call a function, 55 ns; with an empty `**attrs`, 25 more; to compare two shapes, 95, since NumPy makes a
+# tuple whenever it is asked for one; `strict=True` in `zip`, 100; to make the two functions of `_mul` and call them, 450
+# more than to compute both products. So `_mul` computes both while they are small, `run_backward` lets `zip` check
+# nothing that `ask_rule` has checked, and attributes are passed on only where there are any. Such savings took off a
+# seventh of the time of this chain, measured by turns with the version before. In a large product nobody would notice.
+#
+# ### And fused rules?
+#
+# What do they buy? Here is softmax as one operation with one rule, and as five with five, forward and back,
 # for 256 rows of 1,000 classes (1 MB an array). Predict both ratios.
 
 # %%

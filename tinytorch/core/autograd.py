@@ -60,7 +60,7 @@ Rule = Callable[..., Any]
 
 # %% auto #0
 __all__ = ['Array', 'Rule', 'RULES', 'defvjp', 'unbroadcast', 'restore_axes', 'gelu_gate', 'Node', 'is_grad_enabled', 'record',
-           'first_gradient', 'backward_order', 'input_gradients', 'hand_over', 'run_backward', 'no_grad', 'gradcheck',
+           'first_gradient', 'backward_order', 'ask_rule', 'hand_over', 'run_backward', 'no_grad', 'gradcheck',
            'keep_freed_memory']
 
 # %% modules/06_autograd/autograd_dev.py #autograd-015
@@ -95,6 +95,8 @@ def _add(g: Array, out: Array, x: Any, y: Any) -> Any:
 
 @defvjp(MUL)
 def _mul(g: Array, out: Array, x: Any, y: Any) -> Any:
+    if g.size <= 256:  # a product of so few numbers takes less time than a function that puts it off
+        return g * y, g * x
     return lambda: g * y, lambda: g * x
 
 # %% modules/06_autograd/autograd_dev.py #autograd-elementwise
@@ -397,9 +399,9 @@ _numbers = itertools.count()
 
 
 class Node:
-    """The note of one operation: what ``backward`` needs to know of it.
+    """The note of one operation: what ``backward`` needs to know of it. ``record`` makes it and fills it in.
 
-    Parameters
+    Attributes
     ----------
     op, arrays, attrs
         The operation, the inputs as it saw them, and its attributes.
@@ -407,18 +409,19 @@ class Node:
         Where a gradient goes, for each input: the Node that the input came from, the input itself if it is a leaf (a
         tensor that was not computed), None if it requires no gradient.
     out
-        The array of the result.
+        The array of the result; None once the node has been freed.
+    number
+        Later results have greater numbers.
     """
 
     __slots__ = ("arrays", "attrs", "number", "op", "out", "parents")
 
-    def __init__(self, op: Op, parents: list[Any], arrays: list[Any], attrs: dict[str, Any], out: Array) -> None:
-        self.op = op
-        self.parents: Sequence[Any] = parents
-        self.arrays: Sequence[Any] = arrays
-        self.attrs = attrs
-        self.out: Array | None = out
-        self.number = next(_numbers)  # later results have greater numbers
+    op: Op
+    parents: Sequence[Any]
+    arrays: Sequence[Any]
+    attrs: dict[str, Any]
+    out: Array | None
+    number: int
 
     def free(self) -> None:
         """Let go of the arrays and of what came before."""
@@ -453,13 +456,20 @@ def record(op: Op, inputs: tuple[Any, ...], arrays: list[Any], attrs: dict[str, 
     nobody = True
     for x in inputs:
         if isinstance(x, Tensor) and x._requires_grad:
-            parents.append(x if x._node is None else x._node)
+            parents.append(x._node or x)
             nobody = False
         else:
             parents.append(None)
     if nobody:
         return
-    out._node = Node(op, parents, arrays, attrs, out.data)
+    node = Node()
+    node.op = op
+    node.parents = parents
+    node.arrays = arrays
+    node.attrs = attrs
+    node.out = out.data
+    node.number = next(_numbers)
+    out._node = node
     out._requires_grad = True
 
 
@@ -518,39 +528,33 @@ def backward_order(root: Node) -> list[Node]:
     return sorted(waiting, key=attrgetter("number"), reverse=True)
 
 
-def input_gradients(node: Node, g: Array) -> Iterator[tuple[Any, Array]]:
-    """By the rule of ``node``: one parent after the other, and the gradient for it, of its shape and dtype.
+def ask_rule(node: Node, g: Array) -> tuple[Any, ...]:
+    """What the rule of ``node`` returns for ``g``: for each input a gradient, a function that computes it, or None.
 
     Raises
     ------
     ValueError
-        If the rule returns too few or too many gradients, or one of a shape that does not fit.
+        If the rule returns too few or too many gradients.
     """
-    parents, arrays = node.parents, node.arrays
-    gradients = RULES[node.op.name](g, node.out, *arrays, **node.attrs)
-    if type(gradients) is not tuple:
-        gradients = (gradients,)
-    if len(gradients) != len(parents):
+    rule, attrs = RULES[node.op.name], node.attrs
+    out: Any = node.out
+    if g.dtype is not out.dtype:  # a dtype such as float32 is one object, wherever it is used
+        g = g.astype(out.dtype)
+    parts: Any = rule(g, out, *node.arrays, **attrs) if attrs else rule(g, out, *node.arrays)
+    if type(parts) is not tuple:
+        parts = (parts,)
+    if len(parts) != len(node.parents):
         raise ValueError(
-            f"backward: {node.op.name!r} has {len(parents)} inputs, its rule returned {len(gradients)} gradients"
+            f"backward: {node.op.name!r} has {len(node.parents)} inputs, its rule returned {len(parts)} gradients"
         )
-    for place, parent in enumerate(parents):
-        gradient, array = gradients[place], arrays[place]
-        if parent is None or gradient is None:
-            continue
-        if callable(gradient):
-            gradient = gradient()
-        if gradient.shape != array.shape:
-            gradient = unbroadcast(gradient, array.shape)
-        if gradient.dtype is not array.dtype:  # a dtype such as float32 is one object, wherever it is used
-            gradient = gradient.astype(array.dtype)
-        yield parent, gradient
+    return parts  # type: ignore[no-any-return]
 
 
 def hand_over(gradients: Iterable[tuple[Tensor, Array]]) -> None:
     """Add each leaf's gradient to its ``grad``, which shares memory with nothing else."""
     taken: set[int] = set()
-    for leaf, gradient in gradients:
+    for leaf, total in gradients:
+        gradient = total.astype(leaf.dtype, copy=False)
         if leaf.grad is not None:
             gradient = leaf.grad.data + gradient
         elif gradient.base is not None or id(gradient) in taken:
@@ -574,8 +578,15 @@ def run_backward(root: Node, gradient: Array, retain_graph: bool = False) -> Non
     for node in order:
         g = gradients.pop(node, None)
         if g is not None:
-            for parent, part in input_gradients(node, g):
-                gradients[parent] = gradients[parent] + part if parent in gradients else part
+            for parent, array, part in zip(node.parents, node.arrays, ask_rule(node, g)):  # noqa: B905
+                if parent is None or part is None:
+                    continue
+                if callable(part):
+                    part = part()
+                if part.shape != array.shape:
+                    part = unbroadcast(part, array.shape)
+                total = gradients.get(parent)
+                gradients[parent] = part if total is None else total + part
         if not retain_graph:
             node.free()
     hand_over(gradients.items())
@@ -655,7 +666,7 @@ def gradcheck(
                 raise AssertionError(f"gradcheck: input {position} at {list(place)}: {both}")
     return True
 
-# %% modules/06_autograd/autograd_dev.py #autograd-072
+# %% modules/06_autograd/autograd_dev.py #autograd-074
 def keep_freed_memory() -> None:
     """Let the C library keep up to 64 MB of what arrays gave back, for the next ones. Other systems do not mind."""
     np.empty(2**25 - 2**16, np.uint8)

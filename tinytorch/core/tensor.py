@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import accumulate, pairwise
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,7 +22,7 @@ Axis = int | tuple[int, ...] | None
 # %% auto #0
 __all__ = ['Array', 'Axis', 'FLOAT64', 'Recorder', 'ADD', 'SUB', 'MUL', 'DIV', 'POW', 'MAXIMUM', 'WHERE', 'NEG', 'ABS', 'EXP',
            'LOG', 'SQRT', 'TANH', 'CAST', 'MATMUL', 'SUM', 'MAX', 'MIN', 'RESHAPE', 'PERMUTE', 'GETITEM', 'CONCATENATE',
-           'as_array', 'Tensor', 'Op', 'set_recorder', 'apply', 'broadcast_shape', 'broadcasting', 'elementwise',
+           'as_array', 'Tensor', 'Op', 'set_recorder', 'apply', 'broadcast_shape', 'check_broadcast', 'elementwise',
            'compare', 'maximum', 'where', 'matmul_forward', 'reduction', 'reduced_size', 'mean', 'var', 'c_strides',
            'reshape_forward', 'permute_forward', 'axis_in_range', 'swapped_axes', 'squeezed_shape', 'expanded_shape',
            'getitem_forward', 'concatenate_forward', 'concatenate', 'stack', 'split', 'default_generator',
@@ -63,6 +64,9 @@ def as_array(data: Any, dtype: DTypeLike | None = None) -> Array:
     return array.astype(array.dtype if dtype is None else dtype)
 
 # %% modules/02_tensor/tensor_dev.py #tensor-class
+_new = object.__new__  # makes an object, and leaves __init__ out
+
+
 class Tensor:
     """An n-dimensional array with dtype rules, named errors and room for a gradient.
 
@@ -104,7 +108,7 @@ class Tensor:
     @staticmethod
     def _wrap(array: Array) -> Tensor:
         """A tensor around ``array`` itself, unconverted: how the door makes its results."""
-        tensor = object.__new__(Tensor)
+        tensor = _new(Tensor)
         tensor.data = array
         tensor.grad = tensor._node = None
         tensor._requires_grad = False
@@ -386,11 +390,16 @@ def _as_key(key: Any) -> Any:
     return key.data if isinstance(key, Tensor) else key
 
 # %% modules/02_tensor/tensor_dev.py #tensor-apply
-class Op(NamedTuple):
-    """An operation: what it is called, and how it computes arrays from arrays."""
+@dataclass(frozen=True, slots=True)
+class Op:
+    """An operation: what it is called, and how it computes arrays from arrays.
+
+    If ``forward`` raises ValueError, ``explain(name, *arrays)`` may raise one that says it better than NumPy does.
+    """
 
     name: str
     forward: Callable[..., Any]
+    explain: Callable[..., Any] | None = None
 
 
 FLOAT64 = np.dtype(np.float64)
@@ -432,7 +441,12 @@ def apply(op: Op, *inputs: Any, **attrs: Any) -> Tensor:
     arrays = []
     for x in inputs:
         arrays.append(x.data if isinstance(x, Tensor) else _plain(x))
-    result = np.asarray(op.forward(*arrays, **attrs))
+    try:
+        result = np.asarray(op.forward(*arrays, **attrs) if attrs else op.forward(*arrays))
+    except ValueError:
+        if op.explain is not None:
+            op.explain(op.name, *arrays)
+        raise
     if result.dtype == FLOAT64 and not (
         "dtype" in attrs or any(isinstance(x, Tensor) and x.data.dtype == FLOAT64 for x in inputs)
     ):
@@ -472,22 +486,14 @@ def broadcast_shape(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[
     return tuple(joined)
 
 # %% modules/02_tensor/tensor_dev.py #tensor-020
-def broadcasting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, with a ValueError in our words if the shapes of its arrays do not broadcast."""
-
-    def forward(*arrays: Any) -> Any:
-        try:
-            return function(*arrays)
-        except ValueError:
-            reduce(partial(broadcast_shape, name), map(np.shape, arrays))
-            raise  # the shapes fit, so it was something else: a whole number to a negative power
-
-    return forward
+def check_broadcast(name: str, *arrays: Any) -> None:
+    """Raise ValueError, in our words, if the shapes of ``arrays`` do not broadcast."""
+    reduce(partial(broadcast_shape, name), map(np.shape, arrays))
 
 
 def elementwise(name: str, function: Callable[..., Any]) -> Op:
     """The operation that applies ``function`` place by place to inputs that broadcast."""
-    return Op(name, broadcasting(name, function))
+    return Op(name, function, check_broadcast)
 
 
 ADD = elementwise("add", np.add)
@@ -508,7 +514,12 @@ CAST = Op("cast", lambda x, dtype: x.astype(dtype))
 
 def compare(ufunc: Callable[..., Any], x: Any, y: Any) -> Tensor:
     """The boolean tensor of ``ufunc(x, y)``; it passes no door, since nothing flows back through True and False."""
-    return Tensor._wrap(np.asarray(broadcasting(ufunc.__name__, ufunc)(_data(x), _data(y))))
+    arrays = _data(x), _data(y)
+    try:
+        return Tensor._wrap(np.asarray(ufunc(*arrays)))
+    except ValueError:
+        check_broadcast(ufunc.__name__, *arrays)
+        raise
 
 
 def _data(value: Any) -> Any:
