@@ -50,6 +50,7 @@ from operator import index
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
@@ -661,17 +662,22 @@ def apply(op: Op, *inputs: Any, **attrs: Any) -> Tensor:
         arrays.append(x.data if isinstance(x, Tensor) else _plain(x))
     ### END SOLUTION
     try:
-        result = np.asarray(op.forward(*arrays, **attrs) if attrs else op.forward(*arrays))
+        result = op.forward(*arrays, **attrs) if attrs else op.forward(*arrays)
     except ValueError:
         if op.explain is not None:
             op.explain(op.name, *arrays)
         raise
+    if type(result) is not ndarray:
+        result = np.asarray(result)
     ### BEGIN SOLUTION
     if result.dtype == FLOAT64 and not (
         "dtype" in attrs or any(isinstance(x, Tensor) and x.data.dtype == FLOAT64 for x in inputs)
     ):
         result = result.astype(np.float32)
-    out = Tensor._wrap(result)
+    out = _new(Tensor)  # these four lines: Tensor._wrap(result), without the call
+    out.data = result
+    out.grad = out._node = None
+    out._requires_grad = False
     if _recorder is not None:
         _recorder(op, inputs, arrays, attrs, out)
     return out

@@ -59,9 +59,9 @@ Array = NDArray[Any]
 Rule = Callable[..., Any]
 
 # %% auto #0
-__all__ = ['Array', 'Rule', 'RULES', 'defvjp', 'unbroadcast', 'restore_axes', 'gelu_gate', 'Node', 'is_grad_enabled', 'record',
-           'first_gradient', 'backward_order', 'ask_rule', 'hand_over', 'run_backward', 'no_grad', 'gradcheck',
-           'keep_freed_memory']
+__all__ = ['Array', 'Rule', 'RULES', 'FLOAT32', 'defvjp', 'unbroadcast', 'restore_axes', 'gelu_gate', 'Node', 'is_grad_enabled',
+           'record', 'first_gradient', 'backward_order', 'one_for_each', 'hand_over', 'run_backward', 'no_grad',
+           'gradcheck', 'keep_freed_memory']
 
 # %% modules/06_autograd/autograd_dev.py #autograd-015
 RULES: dict[str, Rule] = {}
@@ -420,7 +420,7 @@ class Node:
     parents: Sequence[Any]
     arrays: Sequence[Any]
     attrs: dict[str, Any]
-    out: Array | None
+    out: Any
     number: int
 
     def free(self) -> None:
@@ -432,6 +432,8 @@ class Node:
         run_backward(self, first_gradient(tensor, gradient), retain_graph)
 
 # %% modules/06_autograd/autograd_dev.py #autograd-record
+FLOAT32 = np.dtype(np.float32)
+
 _recording = True
 
 
@@ -450,7 +452,8 @@ def record(op: Op, inputs: tuple[Any, ...], arrays: list[Any], attrs: dict[str, 
     >>> y = x * 3; y._node.op.name, y._node.parents[0] is x, y._node.parents[1] is None
     ('mul', True, True)
     """
-    if not _recording or out.data.dtype.kind != "f":
+    dtype = out.data.dtype
+    if not _recording or (dtype is not FLOAT32 and dtype.kind != "f"):
         return
     parents: list[Any] = []
     nobody = True
@@ -528,26 +531,20 @@ def backward_order(root: Node) -> list[Node]:
     return sorted(waiting, key=attrgetter("number"), reverse=True)
 
 
-def ask_rule(node: Node, g: Array) -> tuple[Any, ...]:
-    """What the rule of ``node`` returns for ``g``: for each input a gradient, a function that computes it, or None.
+def one_for_each(node: Node, parts: Any) -> tuple[Any, ...]:
+    """What the rule of ``node`` returned, as a tuple with an entry for each input.
 
     Raises
     ------
     ValueError
-        If the rule returns too few or too many gradients.
+        If it returned too few or too many gradients.
     """
-    rule, attrs = RULES[node.op.name], node.attrs
-    out: Any = node.out
-    if g.dtype is not out.dtype:  # a dtype such as float32 is one object, wherever it is used
-        g = g.astype(out.dtype)
-    parts: Any = rule(g, out, *node.arrays, **attrs) if attrs else rule(g, out, *node.arrays)
-    if type(parts) is not tuple:
-        parts = (parts,)
-    if len(parts) != len(node.parents):
+    given: tuple[Any, ...] = parts if type(parts) is tuple else (parts,)
+    if len(given) != len(node.parents):
         raise ValueError(
-            f"backward: {node.op.name!r} has {len(node.parents)} inputs, its rule returned {len(parts)} gradients"
+            f"backward: {node.op.name!r} has {len(node.parents)} inputs, its rule returned {len(given)} gradients"
         )
-    return parts  # type: ignore[no-any-return]
+    return given
 
 
 def hand_over(gradients: Iterable[tuple[Tensor, Array]]) -> None:
@@ -578,7 +575,14 @@ def run_backward(root: Node, gradient: Array, retain_graph: bool = False) -> Non
     for node in order:
         g = gradients.pop(node, None)
         if g is not None:
-            for parent, array, part in zip(node.parents, node.arrays, ask_rule(node, g)):  # noqa: B905
+            arrays, out, attrs = node.arrays, node.out, node.attrs
+            if g.dtype is not out.dtype:  # a dtype such as float32 is one object, wherever it is used
+                g = g.astype(out.dtype)
+            rule = RULES[node.op.name]
+            parts = rule(g, out, *arrays, **attrs) if attrs else rule(g, out, *arrays)
+            if type(parts) is not tuple or len(parts) != len(arrays):
+                parts = one_for_each(node, parts)
+            for parent, array, part in zip(node.parents, arrays, parts):  # noqa: B905
                 if parent is None or part is None:
                     continue
                 if callable(part):
