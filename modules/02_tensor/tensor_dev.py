@@ -721,9 +721,13 @@ def test_apply():
     assert op is scale and inputs[0] is x and told is out, "the recorder gets (op, inputs, arrays, attrs, out)"
     assert attrs == {"by": 3}
     close(arrays[0], [1, 2], why="arrays holds what op.forward saw")
+    assert out.grad is None and out._node is None, "the result has no gradient yet, and no notes"
+    assert out.requires_grad is False, "whether the result requires a gradient is for the recorder to say"
     apply(scale, x)
     assert len(notes) == 1, "with no recorder set, nobody is told"
     ### BEGIN HIDDEN TESTS
+    _, notes = noted(apply, plus, x, [1.0, 2.0])
+    assert notes[0][2][1].shape == (2,), "a list reaches op.forward as an array"
     left, right = np.random.default_rng().normal(size=(2, 5))
     close(apply(plus, left, Tensor(right)).data, left + right, dtype=np.float32)
     close(apply(plus, left, Tensor(right, dtype=np.float64)).data, left + right, dtype=np.float64, rtol=1e-12)
