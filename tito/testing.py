@@ -31,10 +31,21 @@ def _plain_array(value: object, what: str) -> np.ndarray[Any, Any]:
             f"{what}: expected a NumPy array or a number, got {type(value).__name__}. "
             "Compare plain data: for a Tensor, its .data"
         )
+    stranger = _stranger(value)
+    if stranger is not None:
+        raise AssertionError(f"{what}: expected numbers, got a {type(value).__name__} with {type(stranger).__name__}")
     array = np.asarray(value)
     if array.dtype == object:
         raise AssertionError(f"{what}: expected numbers, got an array of Python objects")
     return array
+
+
+def _stranger(value: object) -> object:
+    """The first thing in a (nested) list or tuple that is no plain data, such as a Tensor; None if there is none."""
+    if type(value) in (list, tuple):
+        found = (_stranger(one) for one in value)  # type: ignore[attr-defined]
+        return next((one for one in found if one is not None), None)
+    return None if type(value) in _PLAIN or isinstance(value, np.generic) else value
 
 
 def close(

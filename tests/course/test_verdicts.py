@@ -2,6 +2,9 @@
 
 The students here have solved everything, nothing, or most: in each of the last, two exercises have a mistake or are
 left blank, by chance but the same for everyone who runs this. `make verdicts` tries many more of them.
+
+A verdict may be chance: a hidden test draws numbers, and not all of them show the mistake. So where the two differ,
+both are asked again.
 """
 
 from __future__ import annotations
@@ -16,18 +19,20 @@ import pytest
 from nbformat import NotebookNode
 
 from tests.course.notebooks import without_demonstrations
-from tito.audit.mutants import mutants
+from tito.audit.mutants import Mutant, mutants
 from tito.course import Course, Module
+from tito.grading.isolated.plan import names_of
 from tito.grading.isolated.run import Isolated
 from tito.grading.students import blank, solved
 from tito.grading.submission import with_tests
 from tito.outcome import RunResult, is_exercise, is_test
 from tito.runner import run_notebook
-from tito.source import read_notebook, strip_markers
+from tito.source import code_cells, read_notebook, strip_markers
 
 COURSE = Course(Path(__file__).parents[2])
 PARTLY_RIGHT = int(os.environ.get("TINYTORCH_STUDENTS", "1"))  # of each module
 MISTAKES = 2
+ASKED_AGAIN = 4  # times, where verdicts differ
 
 STUDENTS = [
     pytest.param(module, student, id=f"{module.slug}/{student}", marks=pytest.mark.xdist_group(module.slug))
@@ -53,8 +58,11 @@ def isolated() -> Iterator[object]:
 @pytest.mark.parametrize(("module", "student"), STUDENTS)
 def test_verdicts_are_those_of_a_plain_kernel(isolated, module: Module, student: str | int) -> None:
     notebook, mistakes = made(module, student)
-    here = verdicts(isolated(module).run(notebook))
-    there = in_a_kernel(module, notebook, student)
+    here = [verdicts(isolated(module).run(notebook))]
+    there = [in_a_kernel(module, notebook, student)]
+    while difference(here, there) and len(here) <= ASKED_AGAIN:
+        here.append(verdicts(isolated(module).run(notebook)))
+        there.append(in_a_kernel(module, notebook, student))
     assert not difference(here, there), f"{mistakes}: isolated, then in a kernel: {difference(here, there)}"
 
 
@@ -90,11 +98,23 @@ def exercises(notebook: NotebookNode) -> list[NotebookNode]:
 
 def mistaken(module: Module, cell: NotebookNode, chance: random.Random) -> tuple[str, str]:
     """An exercise got wrong: its source, and how."""
-    found = [one for one in mutants(cell.source) if one.operator != "break_for_continue"]
+    found = [one for one in mutants(cell.source) if _has_a_verdict(module, cell, one)]
     if not found or chance.random() < 0.1:
         return next(one.source for one in unsolved(module).cells if one.id == cell.id), "left blank"
     mutant = chance.choice(found)
     return strip_markers(mutant.source), mutant.diff
+
+
+def _has_a_verdict(module: Module, cell: NotebookNode, mutant: Mutant) -> bool:
+    """Whether the mistake does the same everywhere: it does not loop, read stray memory or use another cell's name."""
+    needs = names_of(strip_markers(mutant.source)).uses - names_of(strip_markers(cell.source)).uses
+    return mutant.operator != "break_for_continue" and "np.empty" not in cell.source and not needs & _bound(module)
+
+
+@cache
+def _bound(module: Module) -> frozenset[str]:
+    """The names that the cells of a module bind, demonstrations included."""
+    return frozenset().union(*(names_of(cell.source).binds for cell in code_cells(read_notebook(module))))
 
 
 @cache
@@ -106,5 +126,10 @@ def verdicts(result: RunResult) -> dict[str, str]:
     return {cell.id: f"{cell.ename}: {cell.evalue}" if cell.ename else "" for cell in result.cells if cell.is_test}
 
 
-def difference(here: dict[str, str], there: dict[str, str]) -> list[tuple[str, str, str]]:
-    return [(name, here[name], there[name]) for name in here if bool(here[name]) != bool(there[name])]
+def difference(here: list[dict[str, str]], there: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+    """The tests that always passed on one side and always failed on the other."""
+    return [
+        (name, here[0][name], there[0][name])
+        for name in here[0]
+        if not {bool(one[name]) for one in here} & {bool(one[name]) for one in there}
+    ]
