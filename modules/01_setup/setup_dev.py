@@ -680,15 +680,18 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, **kwargs
 def test_measure():
     gc.enable()  # an earlier attempt may have left it off, and the other on
     tracemalloc.stop()
-    planned = Planned(0.5, 0.2, 0.2, 0.002, 0.002, 0.2)
-    taken = measure(planned, answer=42, repeats=5)
+    for _attempt in range(3):  # another program may disturb one, and hardly three
+        planned = Planned(0.002, 0.3, 0.1, 0.5, 0.2, 0.4)
+        taken = measure(planned, answer=42, repeats=5)
+        if 0.29 < taken.median_s < 0.35 and 0.15 < taken.spread_s < 0.25:
+            break
     close(taken.result, 42, what="result", why="keyword arguments go to the function, and what it returns into result")
     assert len(planned.collector) == 7, (
         f"repeats=5 called the function {len(planned.collector)} times, expected 7: warm-up, 5 samples, memory"
     )
-    slept = "the samples slept 0.2, 0.2, 0.002, 0.002 and 0.2 s"
-    assert 0.19 < taken.median_s < 0.4, f"{slept}: median_s should be 0.2, not {taken.median_s:.3f}"
-    assert 0.13 < taken.spread_s < 0.4, f"{slept}: spread_s should be 0.2, not {taken.spread_s:.3f}"
+    slept = "the samples slept 0.3, 0.1, 0.5, 0.2 and 0.4 s"
+    assert 0.29 < taken.median_s < 0.35, f"{slept}: median_s should be 0.3, not {taken.median_s:.3f}"
+    assert 0.15 < taken.spread_s < 0.25, f"{slept}: spread_s should be 0.4 - 0.2 = 0.2, not {taken.spread_s:.3f}"
 
     ones = measure(np.ones, (1000, 250))
     close(ones.result, np.ones((1000, 250)), what="measure(np.ones, (1000, 250)).result", why="arguments go on")
