@@ -107,6 +107,13 @@ def test_the_same_in_one_process(name: str) -> None:
     names[name]()
 
 
+def test_each_notebook_draws_random_numbers_of_its_own(isolated: Isolated) -> None:
+    """With each of the generators that were there when the process began that workers are copies of."""
+    source = "import random\nimport numpy as np\nprint(np.random.random(), np.random.rand(), random.random())"
+    printed = [isolated.run(notebook(("student", source, False))).cells[0].outputs[0].text.split() for _ in range(2)]
+    assert len({*printed[0], *printed[1]}) == 6
+
+
 def test_what_no_test_may_believe(isolated: Isolated) -> None:
     results = graded(isolated, STUDENT + LIAR, [f"from tito.testing import close\n\n{source}" for source in REFUSED])
     for (source, error), result in zip(REFUSED.items(), results, strict=True):

@@ -6,6 +6,7 @@ Run as a program, this file is the grader of the tests, which starts the workers
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -14,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
@@ -40,7 +42,6 @@ NOBODY = "65534"
 WORKER = """
 import ctypes, errno, json, os, signal, socket, sys, threading, time
 
-connection = socket.socket(fileno=int(sys.argv[1]))
 libc = ctypes.CDLL(None, use_errno=True)
 
 def say(value):
@@ -54,7 +55,10 @@ def refusal(action, *args):
         return type(error).__name__
     return ""
 
-exec(connection.makefile().read())
+def main(number):
+    global connection
+    connection = socket.socket(fileno=number)
+    exec(connection.makefile().read(), globals())
 """
 
 
@@ -183,9 +187,9 @@ def course_root(tmp_path_factory: pytest.TempPathFactory, _exported: Path) -> It
             text = re.sub(rf"^{key} = \d+", f"{key} = {value}", text, flags=re.MULTILINE)
         settings.write_text(text)
         (root / "gradebook.db").write_text("grades")
-        (root / "inside").mkdir()
-        (root / "inside" / "worker.py").write_text(WORKER)
         genuine = sandbox.INSIDE
+        shutil.copytree(genuine, root / "inside")
+        (root / "inside" / "worker.py").write_text(WORKER)
         yield root
         sandbox.INSIDE = genuine  # other tests may follow in this process
 
@@ -221,7 +225,7 @@ def test_only_what_a_worker_needs_is_there(grader: Grader) -> None:
         "cwd": ["/tmp/work", []],
         "environment": ["HOME", "LANG", *threads, "PATH", "PWD"],
         "files": [0, 1, 2],
-        "processes": ["1", "2"] if grader.user == "root" else ["1"],
+        "processes": ["1"],
         "devices": ["null", "random", "urandom"],
         "etc": ["ld.so.cache"],
         "host": "sandbox",
@@ -457,9 +461,109 @@ def test_nothing_is_left_behind(grader: Grader, isolation: bool) -> None:
     before = grader.run("say(1)", isolation=isolation)
     for source in ("os._exit(1)", "import tempfile; tempfile.mkstemp(); os.mkdir('x')", "raise SystemExit") * 2:
         after = grader.run(source, isolation=isolation)
-    for kind in ("files", "children", "threads", "mounts", "temporary"):
+    for kind in ("files", "threads", "mounts", "temporary"):
         assert after[kind] == before[kind], kind
-    assert after["children"] == []
+    assert_ended(set(after["children"]) - set(before["children"]))
+
+
+def assert_ended(pids: Iterable[int]) -> None:
+    """The processes end within some seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_nothing_is_left_behind_when_the_sandbox_is_left(course_root: Path) -> None:
+    others = {*holds()["children"]}
+    with sandbox_of(course_root) as walled:
+        workers = [walled.start() for _ in range(2)]
+        assert all(worker.alive() for worker in workers)
+        own = {*holds()["children"]} - others
+        assert len(own) >= 3
+    assert not any(worker.alive() for worker in workers)
+    assert_ended(own)
+
+
+def test_a_worker_finds_nothing_of_those_before_or_beside_it(grader: Grader) -> None:
+    """They are copies of one process, which none of them has changed; each draws random numbers of its own."""
+    source = """
+        import builtins, random, tempfile
+        import numpy as np
+        say([
+            os.listdir("/tmp"), os.listdir(), sorted(os.environ), hasattr(builtins, "mark"), np.pi,
+            [name for name in os.listdir("/proc") if name.isdigit()],
+            [np.random.random(), np.random.default_rng().random(), random.random()],
+        ])
+        open("/tmp/mark", "w").close()
+        open("mark", "w").close()
+        os.environ["MARK"] = "1"
+        builtins.mark, np.pi = 1, 3
+        time.sleep(0.2)
+    """
+    found = [*grader.run(source, together=2)["said"], grader.said(source)]
+    *seen, drawn = zip(*found, strict=True)
+    assert all(one == other for first, *others in seen for one, other in zip([first] * 2, others, strict=True))
+    assert found[0][:2] == [["work"], []] and found[0][3:6] == [False, math.pi, ["1"]]
+    assert len({number for numbers in drawn for number in numbers}) == 9
+
+
+def test_signals_to_everybody_reach_the_worker_alone(grader: Grader) -> None:
+    """Neither its keeper nor the process that it is a copy of: the one beside it goes on, and so do those after it."""
+    lasting = {*grader.run("say(1)")["children"]} & {*grader.run("say(1)")["children"]}
+    source = """
+        say("here")
+        time.sleep(0.3)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            for target in (0, -1, os.getppid(), 2, 3):
+                refusal(os.kill, target, number)
+            refusal(os.killpg, 0, number)
+        say("still here")
+    """
+    assert "here" in grader.run(source, together=2)["said"]
+    after = grader.run("say(1)")
+    assert after["said"] == [1]
+    assert lasting <= {*after["children"]}
+
+
+def test_a_worker_ends_with_its_keeper(course_root: Path) -> None:
+    others = {*holds()["children"]}
+    with sandbox_of(course_root) as walled:
+        worker = walled.start()
+        worker.connection.sendall(b"say('here'); time.sleep(60)")
+        worker.connection.shutdown(1)
+        said = worker.connection.makefile()
+        assert said.readline() == '"here"\n'
+        (youngest,) = (pid for pid in {*holds()["children"]} - others if not psutil.Process(pid).children())
+        psutil.Process(youngest).parent().kill()
+        worker.connection.settimeout(PATIENCE / 2)
+        assert said.read() == ""
+        assert not worker.alive()
+
+
+def test_a_lost_zygote_is_replaced_and_costs_no_student(course_root: Path) -> None:
+    """One that the system ended; and one that cannot make a worker, which is told as what it is."""
+    others = {*holds()["children"]}
+    with sandbox_of(course_root) as walled:
+        first = walled.start()
+        first.connection.sendall(b"say('here'); time.sleep(60)")
+        first.connection.shutdown(1)
+        said = first.connection.makefile()
+        assert said.readline() == '"here"\n'
+        for pid in {*holds()["children"]} - others:
+            with suppress(ProcessLookupError):  # it ended with one before it
+                os.kill(pid, signal.SIGKILL)
+        assert said.read() == ""
+        assert "SIGKILL" in first.kill()
+        second = walled.start()
+        second.connection.sendall(b"say('here')")
+        second.connection.shutdown(1)
+        assert second.connection.makefile().read() == '"here"\n'
+        with mock.patch.object(sandbox, "_worker_uid", lambda: "nobody"):
+            lost = walled.start()
+            assert lost.connection.makefile().read() == ""
+            with pytest.raises(OSError, match="no worker can be started in the sandbox: TypeError"):
+                lost.kill()
 
 
 def test_daemons_end_where_there_are_no_walls(grader: Grader) -> None:
@@ -511,10 +615,7 @@ def test_nothing_outlives_a_grader_that_is_killed(
     outcome = grader.run(source, keep=True)
     assert outcome["said"] == [1] and len(outcome["children"]) >= 2
     os.kill(outcome["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE
-    while any(alive(pid) for pid in outcome["children"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert_ended(outcome["children"])
     grader.close()
     monkeypatch.setattr(tempfile, "tempdir", str(grader.folder))
     with sandbox_of(course_root, isolation=False) as mine:
@@ -532,8 +633,8 @@ def test_machine_without_bubblewrap_is_told(course_root: Path, tmp_path: Path, m
     monkeypatch.setenv("PATH", str(tmp_path))
     for problem in ("bubblewrap is not installed", "No permissions to create new namespace"):
         sandbox.why_not.cache_clear()
-        with pytest.raises(TitoError, match=problem) as refusal:
-            sandbox_of(course_root)
+        with pytest.raises(TitoError, match=problem) as refusal, sandbox_of(course_root):
+            pass
         assert "apt-get install bubblewrap" in refusal.value.next_step and "--no-isolation" in refusal.value.next_step
         bwrap = tmp_path / "bwrap"
         bwrap.write_text("#!/bin/sh\necho bwrap: No permissions to create new namespace >&2\nexit 1\n")

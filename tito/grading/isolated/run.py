@@ -31,7 +31,13 @@ _MOST_LINES = 8  # of a statement that is shown
 
 
 class Isolated:
-    """Where submissions of one module are graded, one after the other; a context manager."""
+    """Where submissions of one module are graded, one after the other; a context manager.
+
+    Raises
+    ------
+    TitoError
+        On entering it, if there can be no sandbox here, and ``isolation`` is wanted.
+    """
 
     def __init__(self, course: Course, module: Module, source: NotebookNode, *, isolation: bool = True) -> None:
         """
@@ -39,11 +45,6 @@ class Isolated:
         ----------
         source
             The author's notebook as it was released, with its solutions and hidden tests.
-
-        Raises
-        ------
-        TitoError
-            If there can be no sandbox here, and ``isolation`` is wanted.
         """
         self.course = course
         self.source = source

@@ -1,8 +1,10 @@
 """The sandbox: a worker process that sees Python, NumPy and the modules before its own, and can reach nothing else.
 
-bubblewrap makes the walls: namespaces of its own, a read-only system of a few files, and no network. ``launch.py``, the
-first code inside, sets the limits, gives up every right and refuses system calls. A worker is one process, which may
-have threads but no children, so that its memory and processor time are those of the whole sandbox.
+bubblewrap makes the walls: namespaces of its own, a read-only system of a few files, and no network. Loading Python and
+NumPy takes longer than most submissions, so a process does it once, the zygote, and copies itself for each worker:
+``launch.py``, the first code inside. A copy gets a private folder and sees no other process; it sets its limits, gives
+up every right and refuses system calls before it runs the student's code. It may have threads but no children, so that
+its memory and processor time are all that the code uses.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import compileall
 import fcntl
 import json
 import os
-import py_compile
 import re
 import select
 import shutil
@@ -32,7 +33,7 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from tito.course import Course, Limits, Module
 from tito.errors import TitoError
@@ -41,12 +42,11 @@ from tito.staging import stage_package
 if TYPE_CHECKING:
     import psutil
 
+_NOT_INSTALLED = "bubblewrap is not installed"
 INSTALL_BUBBLEWRAP = "apt-get install bubblewrap (or your system's way), and allow it user namespaces"
 INSIDE = Path(__file__).with_name("inside")
-_LAUNCH = INSIDE / "launch.py"
-_LAUNCHED = "launch.pyc"
 
-_WORK = "/tmp/work"
+_HOME = "/tmp/work"  # of a worker; launch.py makes it
 _LOADER_CACHE = "/etc/ld.so.cache"
 _DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
 _MB = 1 << 20
@@ -71,49 +71,67 @@ class Sandbox:
     Raises
     ------
     TitoError
-        If isolation is wanted and this machine cannot isolate.
+        On entering it, if isolation is wanted and this machine cannot isolate.
     """
 
     def __init__(self, course: Course, module: Module, *, isolation: bool = True) -> None:
-        problem = why_not() if isolation else ""
-        if problem:
-            raise TitoError(
-                f"submissions cannot be isolated on this machine: {problem}",
-                next_step=f"{INSTALL_BUBBLEWRAP}; or grade without it: --no-isolation",
-            )
         self.course = course
         self.module = module
         self.isolation = isolation
         self._limits = course.limits
         self._workers: set[Worker] = set()
+        self._zygote: _Zygote | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as resources:
             self._stage = _Stage(resources.enter_context(_private_folder()))
             self._stage.add_worker(INSIDE)
             self._stage.add_package(self.course, self.module)
-            if self.isolation:
-                self._stage.add_system()
             # bwrap ends when the thread ends that started it, so one thread starts all and stays
             self._starter = resources.enter_context(ThreadPoolExecutor(1))
+            resources.callback(self._end)
+            if self.isolation:
+                self._stage.add_system()
+                if problem := self._starter.submit(self._try).result():
+                    raise TitoError(
+                        f"submissions cannot be isolated on this machine: {problem}",
+                        next_step=f"{INSTALL_BUBBLEWRAP}; or grade without it: --no-isolation",
+                    )
             self._resources = resources.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._resources:
-            for worker in self._workers:
-                worker.kill()
+        self._resources.close()
 
     def start(self) -> Worker:
-        """A fresh interpreter in the sandbox, which runs ``worker.py``; it is not waited for."""
+        """A fresh process in the sandbox, which runs ``worker.py``; it is not waited for."""
         return self._starter.submit(self._start).result()
 
     def _start(self) -> Worker:
-        kind = _IsolatedWorker if self.isolation else _OpenWorker
         self._workers = {worker for worker in self._workers if not worker.ended}
-        worker = kind(self._stage, self._limits)
+        worker = _IsolatedWorker(self._living_zygote()) if self.isolation else _OpenWorker(self._stage, self._limits)
         self._workers.add(worker)
         return worker
+
+    def _living_zygote(self) -> _Zygote:
+        """The process that workers are copies of; a new one if it has ended."""
+        if self._zygote is None or not self._zygote.alive():
+            if self._zygote:
+                self._zygote.end()
+            self._zygote = _Zygote(self._stage, self._limits)
+        return self._zygote
+
+    def _try(self) -> str:
+        if not shutil.which("bwrap"):
+            return _NOT_INSTALLED
+        return _why_not(self._living_zygote())
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            with suppress(OSError):
+                worker.kill()
+        if self._zygote:
+            self._zygote.end()
 
 
 class Worker(ABC):
@@ -121,14 +139,13 @@ class Worker(ABC):
 
     isolated: bool
     connection: socket.socket
-    process: subprocess.Popen[bytes]
 
     def __init__(self) -> None:
         self._ending: str | None = None
         self._lock = threading.Lock()
 
     def alive(self) -> bool:
-        return self.process.poll() is None
+        return self._wait(0) is None
 
     @property
     def ended(self) -> bool:
@@ -139,13 +156,10 @@ class Worker(ABC):
         """End everything in it; say how it had ended before, or nothing if it still ran. Again, it says the same."""
         with self._lock:
             if self._ending is None:
-                if _hung_up(self.connection):
-                    with suppress(subprocess.TimeoutExpired):
-                        self.process.wait(_GRACE_SECONDS)
-                code = self.process.poll()
+                code = self._wait(_GRACE_SECONDS if _hung_up(self.connection) else 0)
                 self._end()
                 self.connection.close()
-                self._ending = self._words(code)
+                self._ending = _words(code)
             return self._ending
 
     @abstractmethod
@@ -153,77 +167,132 @@ class Worker(ABC):
         """The processor time of everything in it so far, as the system counts it; 0.0 where that is not known."""
 
     @abstractmethod
+    def _wait(self, seconds: float) -> int | None:
+        """Its exit status, negative of a signal; None if it has not ended after ``seconds``."""
+
+    @abstractmethod
     def _end(self) -> None:
         """End every process of it, and leave nothing behind."""
 
-    def _words(self, code: int | None) -> str:
-        if code is None:
-            return ""
-        if code >= 0:
-            return f"exit status {code}"
-        with suppress(ValueError):
-            number = signal.Signals(-code)
-            return _ENDINGS.get(number, number.name)
-        return f"signal {-code}"
+
+def _words(code: int | None) -> str:
+    """How a process ended."""
+    if code is None:
+        return ""
+    if code >= 0:
+        return f"exit status {code}"
+    with suppress(ValueError):
+        number = signal.Signals(-code)
+        return _ENDINGS.get(number, number.name)
+    return f"signal {-code}"
 
 
-class _IsolatedWorker(Worker):
-    """A worker behind the walls of bubblewrap, whose process is that of bubblewrap outside."""
-
-    isolated = True
+class _Zygote:
+    """A process behind the walls of bubblewrap that has loaded what workers need, and copies itself; see launch.py."""
 
     def __init__(self, stage: _Stage, limits: Limits) -> None:
-        super().__init__()
-        self._pid: int | None = None
-        self._cpu_seconds = 0.0
-        self.connection, theirs = socket.socketpair()
-        self._reports, report = socket.socketpair()
-        self._reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._reports.setblocking(False)
-        with theirs, report, ExitStack() as undo:
-            undo.callback(self.connection.close)
-            undo.callback(self._reports.close)
-            confinement = _confinement(limits) | {"isolated": True, "uid": _worker_uid(), "report": report.fileno()}
-            python = _interpreter("/inside", confinement, theirs.fileno(), "/course", "/libraries")
-            self.process = _spawn(
-                [*_walls(stage, limits), "--", *python], _environment(_WORK), keep=(theirs.fileno(), report.fileno())
+        self._requests, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._errors = stage.folder / "errors"
+        with theirs, self._errors.open("wb") as errors, ExitStack() as undo:
+            undo.callback(self._requests.close)
+            python = _interpreter(
+                "/inside", _confinement(limits, isolated=True), theirs.fileno(), "/course", "/libraries"
+            )
+            self._process = _spawn(
+                [*_walls(stage), "--", *python], _environment(_HOME), keep=(theirs.fileno(),), errors=errors
             )
             undo.pop_all()
 
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def copy(self, connection: socket.socket, report: socket.socket) -> None:
+        """Ask for a worker; if that is in vain, its sockets are closed."""
+        request = json.dumps({"uid": _worker_uid()}).encode()
+        with suppress(ConnectionError):
+            socket.send_fds(self._requests, [request], [connection.fileno(), report.fileno()])
+
+    def end(self) -> None:
+        """End it, and what is inside with it."""
+        self._process.kill()
+        self._process.wait()
+        self._requests.close()
+
+    def last_error(self) -> str:
+        """The last thing that it, bubblewrap or a worker that was not ready yet had to complain about."""
+        return (self._errors.read_text(errors="replace").strip().splitlines() or [""])[-1]
+
+
+class _IsolatedWorker(Worker):
+    """A worker behind the walls of bubblewrap, which its keeper reports of; see launch.py."""
+
+    isolated = True
+
+    def __init__(self, zygote: _Zygote) -> None:
+        super().__init__()
+        self._zygote = zygote
+        self._pid: int | None = None
+        self._code: int | None = None
+        self._cpu_seconds = 0.0
+        self.connection, theirs = socket.socketpair()
+        self._reports, report = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        with theirs, report:
+            zygote.copy(theirs, report)
+
+    def kill(self) -> str:
+        """See ``Worker.kill``.
+
+        Raises
+        ------
+        OSError
+            If it ended before it was ready; that is no fault of the code that it was to run.
+        """
+        ending = super().kill()
+        if ending and self._pid is None:
+            raise OSError(f"no worker can be started in the sandbox: {self._zygote.last_error() or ending}")
+        return ending
+
+    def wait_until_ready(self) -> None:
+        """Wait until it can run code, or has ended."""
+        while self._pid is None and self._code is None:
+            self._hear(None)
+
     def cpu_seconds(self) -> float:
         with suppress(OSError):
-            pid = self._process_inside()
-            if pid and self.alive():
-                stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+            if self._wait(0) is None and self._pid:
+                stat = Path(f"/proc/{self._pid}/stat").read_text(errors="replace")
                 user, system = stat.rpartition(")")[2].split()[11:13]  # the name before it is the student's to choose
-                self._cpu_seconds = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+                seconds = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+                if self._wait(0) is None:  # so that the number was the worker's still
+                    self._cpu_seconds = seconds
         return self._cpu_seconds
 
-    def _process_inside(self) -> int | None:
-        """The worker's process id out here, which the system adds to what launch.py reports; None before that."""
-        with suppress(BlockingIOError):
-            if self._pid is None:
-                said, added, *_ = self._reports.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
-                self._pid = _CREDENTIALS.unpack(added[0][2])[0] if said else None
-        return self._pid
+    def _wait(self, seconds: float) -> int | None:
+        deadline = time.monotonic() + seconds
+        while self._code is None and self._hear(max(deadline - time.monotonic(), 0)):
+            pass
+        return self._code
+
+    def _hear(self, seconds: float | None) -> bool:
+        """Take note of the next report, for which ``seconds`` are waited; False if there is none."""
+        if not select.select([self._reports], [], [], seconds)[0]:
+            return False
+        said, added, *_ = self._reports.recvmsg(200, socket.CMSG_SPACE(_CREDENTIALS.size))
+        if said == b".":
+            self._pid = _CREDENTIALS.unpack(added[0][2])[0]  # as it is out here; the system adds it
+        elif said:
+            ended = json.loads(said)
+            self._code, self._cpu_seconds = ended["code"], ended["cpu_seconds"]
+        else:
+            self._code = -signal.SIGKILL  # with its keeper
+        return True
 
     def _end(self) -> None:
-        with suppress(ProcessLookupError), ExitStack() as handles:
-            pid = self._process_inside()
-            if pid and self.alive():
-                handle = os.pidfd_open(pid)
-                handles.callback(os.close, handle)
-                if self.alive():  # so that the number was the worker's still
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    select.select([handle], [], [], _GRACE_SECONDS)
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_GRACE_SECONDS if self._pid else 0)
-        self.process.kill()  # what is inside dies with it
-        self.process.wait()
+        self._reports.shutdown(socket.SHUT_WR)  # its keeper hears that
+        if self._wait(_GRACE_SECONDS) is None:
+            self._zygote.end()
         self._reports.close()
-
-    def _words(self, code: int | None) -> str:
-        return super()._words(128 - code if code and code > 128 else code)  # as shells and bwrap put signals
 
 
 class _OpenWorker(Worker):
@@ -241,10 +310,9 @@ class _OpenWorker(Worker):
         self.connection, theirs = socket.socketpair()
         with theirs, ExitStack() as undo:
             undo.callback(self.connection.close)
-            confinement = _confinement(limits) | {"isolated": False}
             folders = str(stage.course), str(stage.libraries)
-            self.process = _spawn(
-                _interpreter(str(stage.inside), confinement, theirs.fileno(), *folders),
+            self._process = _spawn(
+                _interpreter(str(stage.inside), _confinement(limits, isolated=False), theirs.fileno(), *folders),
                 _environment(self._home) | {"TMPDIR": temporary},
                 keep=(theirs.fileno(),),
                 folder=self._home,
@@ -256,18 +324,23 @@ class _OpenWorker(Worker):
 
         seconds = 0.0
         with suppress(psutil.Error):
-            process = psutil.Process(self.process.pid)
+            process = psutil.Process(self._process.pid)
             for one in (process, *process.children(recursive=True)):
                 with suppress(psutil.Error):
                     times = one.cpu_times()
                     seconds += times.user + times.system
         return seconds
 
+    def _wait(self, seconds: float) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.poll()
+
     def _end(self) -> None:
         import psutil
 
-        self.process.kill()
-        self.process.wait()
+        self._process.kill()
+        self._process.wait()
         deadline = time.monotonic() + _GRACE_SECONDS
         while left := self._left_behind():  # again, since each of them could start another
             for process in left:
@@ -303,7 +376,6 @@ class _Stage:
         self.libraries.mkdir()
         for path in _numpy():
             (self.libraries / path.name).symlink_to(path)
-        py_compile.compile(str(_LAUNCH), str(self.inside / _LAUNCHED))
 
     def add_worker(self, source: Path) -> None:
         shutil.copytree(source, self.inside, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
@@ -337,24 +409,27 @@ class _Stage:
 def why_not() -> str:
     """Why this machine cannot isolate a worker; empty if it can, which is tried."""
     if not shutil.which("bwrap"):
-        return "bubblewrap is not installed"
+        return _NOT_INSTALLED
     with _private_folder() as folder:
         stage = _Stage(folder)
+        stage.add_worker(INSIDE)
         stage.add_system()
-        (stage.inside / "worker.py").write_text("import numpy\n")
-        (stage.inside / "worker.py").chmod(0o644)
-        limits = Limits(10, 10, 1, 1, memory_mb=2048, threads=16, file_mb=1)
-        confinement = _confinement(limits) | {"isolated": True, "uid": _worker_uid(), "report": 1}
-        done = subprocess.run(
-            [*_walls(stage, limits), "--", *_interpreter("/inside", confinement, 0, "/libraries")],
-            env=_environment(_WORK),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-    said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    return said[-1] if done.returncode else ""
+        zygote = _Zygote(stage, Limits(10, 10, 1, 1, memory_mb=2048, threads=16, file_mb=1))
+        try:
+            return _why_not(zygote)
+        finally:
+            zygote.end()
+
+
+def _why_not(zygote: _Zygote) -> str:
+    """Why no worker can come of ``zygote``; empty if one can, which is tried."""
+    worker = _IsolatedWorker(zygote)
+    worker.wait_until_ready()
+    try:
+        worker.kill()
+    except OSError as error:
+        return zygote.last_error() or str(error)
+    return ""
 
 
 @contextmanager
@@ -381,7 +456,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _spawn(
-    command: list[str], environment: dict[str, str], *, keep: tuple[int, ...], folder: str | None = None
+    command: list[str],
+    environment: dict[str, str],
+    *,
+    keep: tuple[int, ...],
+    folder: str | None = None,
+    errors: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
@@ -389,22 +469,23 @@ def _spawn(
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=errors,
         pass_fds=keep,
         start_new_session=True,  # a Ctrl-C is for the grader
     )
 
 
-def _walls(stage: _Stage, limits: Limits) -> list[str]:
+def _walls(stage: _Stage) -> list[str]:
     """The call of bwrap."""
-    if os.geteuid() == 0:  # root makes the mounts; launch.py then becomes a user without rights
-        privileges = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    else:  # bwrap leaves no process inside: it would be the student's user's too, and without our limits
+    if os.geteuid() == 0:  # root makes the mounts, and ends what has become a user without rights
+        privileges = ["--cap-drop", "ALL"]
+        privileges += [word for name in ("SETUID", "SETGID", "KILL") for word in ("--cap-add", f"CAP_{name}")]
+    else:  # bwrap leaves no process inside
         privileges = ["--unshare-user", "--as-pid-1"]
     return [
         shutil.which("bwrap") or "bwrap",
         *privileges,
-        *("--cap-add", "CAP_SYS_ADMIN"),  # for launch.py, as long as it limits the private folder
+        *("--cap-add", "CAP_SYS_ADMIN"),  # for the workers' own namespaces and folders
         *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
         *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
         *("--ro-bind", str(stage.root), "/"),
@@ -412,8 +493,6 @@ def _walls(stage: _Stage, limits: Limits) -> list[str]:
         *(word for path in _installed() for word in ("--ro-bind", str(stage.root / "tmp"), path)),
         *("--proc", "/proc"),
         *(word for device in _DEVICES for word in ("--dev-bind", device, device)),
-        *("--perms", "1777", "--size", str(limits.file_mb * _MB), "--tmpfs", "/tmp"),
-        *("--perms", "0777", "--dir", _WORK, "--chdir", _WORK),
     ]
 
 
@@ -464,13 +543,14 @@ def _shared_libraries() -> list[str]:
 
 
 def _interpreter(inside: str, confinement: dict[str, Any], connection: int, *folders: str) -> list[str]:
-    """The call of Python that makes a worker, which imports from ``folders``; see launch.py."""
-    python = [str(_python()), "-I", "-S", "-B", "-X", "utf8", f"{inside}/{_LAUNCHED}"]
-    return [*python, json.dumps(confinement), f"{inside}/worker.py", str(connection), *folders]
+    """The call of Python with launch.py, which imports from ``folders``."""
+    python = [str(_python()), "-I", "-S", "-B", "-X", "utf8", f"{inside}/launch.py"]
+    return [*python, json.dumps(confinement), str(connection), *folders]
 
 
-def _confinement(limits: Limits) -> dict[str, Any]:
+def _confinement(limits: Limits, *, isolated: bool) -> dict[str, Any]:
     return {
+        "isolated": isolated,
         "limits": {
             "RLIMIT_AS": limits.memory_mb * _MB,
             "RLIMIT_CPU": limits.notebook_seconds,
@@ -480,8 +560,8 @@ def _confinement(limits: Limits) -> dict[str, Any]:
         },
         # only behind walls: elsewhere they are for all that the grader's user does; a namespace counts by itself
         # since Linux 5.14
-        "files": _FILES,
         "own_limits": {"RLIMIT_NPROC": limits.threads, "RLIMIT_MSGQUEUE": 0, "RLIMIT_MEMLOCK": 0},
+        "folder": f"size={limits.file_mb * _MB},nr_inodes={_FILES},mode=1777",
     }
 
 

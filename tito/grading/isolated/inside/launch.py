@@ -1,175 +1,122 @@
-"""The first code that runs in a worker's process: it sets the limits, gives up every right, and becomes the worker.
+"""The first code that runs in the sandbox. Once it has loaded what a worker needs, it copies itself for each worker.
 
-Called as ``launch.py CONFINEMENT WORKER SOCKET FOLDER ...``; the worker gets what stands from WORKER on. CONFINEMENT is
-JSON: ``limits`` in bytes, seconds and pieces by the names of :mod:`resource`, and whether we are ``isolated``; if so,
-``own_limits`` besides, ``files``, the most that the private folder holds, ``report``, the number of an open file that
-tells where we are, and ``uid``, the user to become where root starts us. The standard library is all that there is.
+Called as ``launch.py CONFINEMENT SOCKET FOLDER ...``, with folders to import from. CONFINEMENT is JSON: ``limits`` and
+``own_limits`` in bytes, seconds and pieces by the names of :mod:`resource`, ``folder``, the options of the private
+folder's file system, and whether we are ``isolated``. If we are not, SOCKET is the worker's own, and this process
+becomes the worker. If we are, it is where workers are asked for: a message is the user to become, in JSON, and brings
+two sockets, the worker's own and one for reports of it.
+
+A worker has namespaces of its own for processes, mounts and what processes share; walls that are the same for all
+workers, to files and network, are the sandbox's. Above each stands a keeper, a copy of us too, which ends the worker
+when nobody listens to its reports any more. There are two reports: that the worker is ready, which the system signs
+with the number of its process; and, when it has ended, its exit status, negative of a signal, and its processor time.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import gc
 import json
 import os
-import resource
-import struct
+import select
+import signal
+import socket
 import sys
-from importlib.machinery import SourceFileLoader
-from types import ModuleType
 from typing import Any
 
-# kernel's numbers of the system calls that end in EPERM, on x86-64 and on 64-bit ARM
-_REFUSED = {
-    # a second process would have memory and processor time of its own; threads stay possible
-    "fork": (57, None),
-    "vfork": (58, None),
-    # memory that no limit counts
-    "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
-    "shmget": (29, 194),
-    "semget": (64, 190),
-    "msgget": (68, 186),
-    # other namespaces, other processes, and the corners of the kernel that break-outs begin in
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "io_uring_setup": (425, 425),
-}
-_CLONE, _CLONE3, _SOCKET, _PRCTL = (56, 220), (435, 435), (41, 198), (157, 167)
-_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_X32_BIT = 0x40000000  # x86-64's second set of system calls, which the numbers above do not name
+sys.path.insert(0, os.path.dirname(__file__))  # which python -I keeps out
+from confine import call, confine, limit  # type: ignore[import-not-found]
 
-_CLONE_THREAD = 0x10000
-_AF_UNIX = 1
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 22, 2
-_MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 2, 4, 32
-_CAPABILITY_VERSION = 0x20080522
-
-# one instruction of the kernel's filter language is an operation, two jumps (if true, if false) and a number
-_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_Instruction = tuple[int, int, int, int]
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # where the kernel puts them for a filter
-_ALLOW: _Instruction = (_RETURN, 0, 0, 0x7FFF0000)
-_KILL: _Instruction = (_RETURN, 0, 0, 0x80000000)
+_WORK = "/tmp/work"
+_NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PROCESSES = 0x20000, 0x8000000, 0x10000000, 0x20000000
+_READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_PROGRAMS = 1, 2, 4, 8
 
 
 def main() -> None:
     gc.disable()  # until all is imported; nothing of that is garbage
     sys.modules["_hashlib"] = None  # type: ignore[assignment]  # OpenSSL loads slowly; Python's own hashes serve as well
-    confinement, worker = json.loads(sys.argv[1]), sys.argv[2]
-    del sys.argv[:2]
-    _limit(confinement["limits"])
+    confinement, number = json.loads(sys.argv[1]), int(sys.argv[2])
+    sys.path += sys.argv[3:]
+    sys.argv = [""]
+    if not confinement["isolated"]:
+        limit(confinement["limits"])
+    import worker  # type: ignore[import-not-found]
+
     if confinement["isolated"]:
-        _report(confinement["report"])
-        _limit(confinement["own_limits"])
-        _limit_number_of_files(confinement["files"])
-        if confinement["uid"] is not None:
-            _become(confinement["uid"])
-        _give_up_capabilities()
-        _filter_system_calls()
-    _run(worker)
+        number = _copied(confinement, number)
+    worker.main(number)
 
 
-def _limit(limits: dict[str, int]) -> None:
-    for name, value in limits.items():
-        kind = getattr(resource, name)
-        hard = resource.getrlimit(kind)[1]
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (most, most))
+def _copied(confinement: dict[str, Any], number: int) -> int:
+    """Make workers as they are asked for; this returns in each of them, with the number of its socket."""
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    with socket.socket(fileno=number) as requests:
+        while True:
+            request, sockets, *_ = socket.recv_fds(requests, 100, 2)
+            if not request:
+                os._exit(0)
+            if os.fork() == 0:
+                break
+            for one in sockets:
+                os.close(one)
+    own, report = sockets
+    _keep(json.loads(request)["uid"], own, report, confinement)
+    return own
 
 
-def _report(number: int) -> None:
-    """Say a word, which the system signs with the number of our process."""
-    os.write(number, b".")
-    os.close(number)
+def _keep(uid: int | None, own: int, report: int, confinement: dict[str, Any]) -> None:
+    """Stay as a keeper until the worker has ended; this returns in the worker, when it is confined."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _part(_NEW_PROCESSES | _NEW_MOUNTS | _NEW_IPC, new_user=uid is None)
+    pid = os.fork()
+    if pid:
+        os.close(own)
+        os._exit(_wait(pid, report))
+    os.setsid()  # a signal to its own group must reach none of us
+    if uid is None:
+        confinement["own_limits"]["RLIMIT_NPROC"] += 1  # the keeper is of the same user
+    _mount(b"proc", b"/proc", _READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_PROGRAMS, "")
+    _mount(b"tmpfs", b"/tmp", _NO_SUID | _NO_DEVICES, confinement["folder"])
+    os.mkdir(_WORK)
+    os.chmod(_WORK, 0o777)
+    os.chdir(_WORK)
+    os.environ["PWD"] = _WORK
+    confine(confinement, uid)
+    os.write(report, b".")
+    os.close(report)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
-def _limit_number_of_files(number: int) -> None:
-    """Let the private folder hold no more: bwrap limits its size only, and empty files take memory too."""
-    options = f"nr_inodes={number}".encode()
-    _call("mount", b"tmpfs", b"/tmp", b"tmpfs", ctypes.c_ulong(_MS_REMOUNT | _MS_NOSUID | _MS_NODEV), options)
+def _part(namespaces: int, *, new_user: bool) -> None:
+    """Enter new namespaces; an ordinary user needs one of users too, in which the limit of processes counts anew."""
+    uid, gid = os.geteuid(), os.getegid()
+    call("unshare", namespaces | new_user * _NEW_USER)
+    if new_user:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
 
 
-def _become(uid: int) -> None:
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
+def _mount(kind: bytes, where: bytes, flags: int, options: str) -> None:
+    call("mount", kind, where, kind, ctypes.c_ulong(flags), options.encode())
 
 
-def _give_up_capabilities() -> None:
-    """Empty all three sets, of which the kernel takes two halves."""
-    _call("capset", struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(2 * 3 * 4))
-
-
-def _filter_system_calls() -> None:
-    instructions = _filter(os.uname().machine)
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-    program = _Program(len(instructions), ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p))
-    _call("prctl", _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(program))
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
-
-
-def _call(function: str, *arguments: Any) -> None:
-    """Call a function of the C library, which Python's own do not reach."""
-    if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"{function}: {os.strerror(error)}")
-
-
-def _filter(machine: str) -> list[_Instruction]:
-    """A seccomp filter: it looks at the number of each system call, and of three at the first argument too."""
-    if machine not in _AUDIT_ARCH:
-        raise OSError(f"system calls of {machine} are not known, those of {' and '.join(_AUDIT_ARCH)} are")
-    column = list(_AUDIT_ARCH).index(machine)
-    program = [
-        (_LOAD, 0, 0, _ARCHITECTURE),
-        (_IF_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
-        _KILL,
-        (_LOAD, 0, 0, _NUMBER),
-        (_IF_AT_LEAST, 0, 1, _X32_BIT),
-        _KILL,
-    ]
-    for numbers in _REFUSED.values():
-        if (number := numbers[column]) is not None:
-            program += [(_IF_EQUAL, 0, 1, number), _refuse(errno.EPERM)]
-    program += [(_IF_EQUAL, 0, 1, _CLONE3[column]), _refuse(errno.ENOSYS)]  # its flags are out of sight: use clone
-    program += _allow_if(_CLONE[column], (_IF_ANY_BIT, 0, 1, _CLONE_THREAD))
-    program += _allow_if(_SOCKET[column], (_IF_EQUAL, 0, 1, _AF_UNIX))  # namespaces do not part all families: vsock
-    program += _allow_if(_PRCTL[column], (_IF_EQUAL, 1, 0, _PR_SET_PDEATHSIG))
-    return [*program, _ALLOW]
-
-
-def _refuse(error: int) -> _Instruction:
-    return (_RETURN, 0, 0, 0x00050000 | error)
-
-
-def _allow_if(number: int, test: _Instruction) -> list[_Instruction]:
-    """Of the system call ``number``, allow what ``test`` finds right in its first argument."""
-    return [(_IF_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT), test, _ALLOW, _refuse(errno.EPERM)]
-
-
-def _run(worker: str) -> None:
-    """Run the file ``worker`` as Python would run a script, with its folders to import from, but from bytecode."""
-    sys.path[:0] = [os.path.dirname(worker), *sys.argv[2:]]
-    main_module = ModuleType("__main__")
-    main_module.__file__ = worker
-    code = SourceFileLoader("__main__", worker).get_code("__main__")
-    sys.modules["__main__"] = main_module
-    assert code is not None
-    exec(code, vars(main_module))
+def _wait(pid: int, report: int) -> int:
+    """Report how the worker ended, and end it if nobody listens; our own exit status."""
+    watch = select.poll()
+    watch.register(report, select.POLLIN)
+    worker = os.pidfd_open(pid)
+    watch.register(worker, select.POLLIN)
+    if worker not in [number for number, _ in watch.poll()]:
+        os.kill(pid, signal.SIGKILL)
+    _, status, used = os.wait4(pid, 0)
+    ended = {"code": os.waitstatus_to_exitcode(status), "cpu_seconds": used.ru_utime + used.ru_stime}
+    os.write(report, json.dumps(ended).encode())
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The worker: runs a student's cells in the sandbox, and does with their objects what a test asks for.
 
-    worker.py SOCKET
-
-SOCKET is the number of an open socket; ``launch.py`` has seen to where modules come from. The worker serves requests,
-one frame each, and answers each with one frame; in between it may send calls of functions that a test handed over.
+``launch.py`` has seen to the limits and to where modules come from, and calls ``main``. The worker serves requests, one
+frame each, and answers each with one frame; in between it may send calls of functions that a test handed over.
 Nothing that it says is believed on the other side, since the student's code can do here whatever it likes.
 """
 
@@ -30,6 +28,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.random  # it would be loaded when it is first used, by each worker anew
 
 if TYPE_CHECKING:
     from tito.grading.isolated.inside.wire import (
@@ -486,15 +485,11 @@ def is_as_it_was(value: Any, was: Any) -> bool:
     return value == was if type(value) in (set, bytearray) else value is was
 
 
-def main() -> None:
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    sys.argv = [""]
+def main(number: int) -> None:
+    """Serve the socket ``number`` until the grader has gone."""
+    np.random.seed()  # other workers may be copies of the same process
     gc.freeze()
     gc.enable()
     sys.meta_path.append(NoFigures())
-    Worker(connection).serve()
-
-
-if __name__ == "__main__":
-    with suppress(EOFError, ConnectionError):  # the grader has gone
-        main()
+    with suppress(EOFError, ConnectionError):
+        Worker(socket.socket(fileno=number)).serve()
