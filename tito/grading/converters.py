@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import shutil
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import nbformat
 from nbformat import NotebookNode
+from nbgrader.api import Comment, Grade, Gradebook, GradeCell, TaskCell
 from nbgrader.converters import Autograde, BaseConverter, GenerateFeedback
 from nbgrader.nbgraderformat import MetadataValidator
-from nbgrader.preprocessors import CheckCellMetadata
+from nbgrader.preprocessors import CheckCellMetadata, OverwriteCells, SaveAutoGrades
+from sqlalchemy.orm import joinedload
 
 from tito.grading.submission import own_files, read_submission
 
@@ -58,14 +61,90 @@ class _CheckMetadata(CheckCellMetadata):  # type: ignore[misc]
         return nb, resources
 
 
+class _NotebookGradebook:
+    """A gradebook as nbgrader's steps use it, which ask it for each cell, and commit each: here it is once a notebook.
+
+    Raises
+    ------
+    MissingEntry
+        Where the gradebook itself would.
+    """
+
+    def __init__(self, gradebook: Gradebook) -> None:
+        self.gradebook = gradebook
+        self.db = self  # whose `commit` is ours
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.gradebook.db.commit()
+        self.gradebook.close()
+
+    def commit(self) -> None:
+        """Leave it to the end."""
+
+    def find_source_cell(self, name: str, *where: str) -> Any:
+        return self._source_cells(*where).get(name) or self.gradebook.find_source_cell(name, *where)
+
+    def find_graded_cell(self, name: str, *where: str) -> Any:
+        return self._graded_cells(*where).get(name) or self.gradebook.find_graded_cell(name, *where)
+
+    def find_grade(self, name: str, *where: str) -> Any:
+        return self._of_student(Grade, *where).get(name) or self.gradebook.find_grade(name, *where)
+
+    def find_comment(self, name: str, *where: str) -> Any:
+        return self._of_student(Comment, *where).get(name) or self.gradebook.find_comment(name, *where)
+
+    @cache  # noqa: B019
+    def _source_cells(self, *where: str) -> dict[str, Any]:
+        return {cell.name: cell for cell in self.gradebook.find_notebook(*where).source_cells}
+
+    @cache  # noqa: B019
+    def _graded_cells(self, *where: str) -> dict[str, Any]:
+        notebook = self.gradebook.find_notebook(*where).id
+        found = (self.gradebook.db.query(kind).filter_by(notebook_id=notebook) for kind in (TaskCell, GradeCell))
+        return {cell.name: cell for cells in found for cell in cells}
+
+    @cache  # noqa: B019
+    def _of_student(self, kind: type[Grade] | type[Comment], *where: str) -> dict[str, Any]:
+        """Each grade or comment of a student's notebook by the name of its cell."""
+        notebook = self.gradebook.find_submission_notebook(*where).id
+        found = self.gradebook.db.query(kind).filter_by(notebook_id=notebook).options(joinedload(kind.cell))
+        return {one.name: one for one in found}
+
+
+class _AtOnce:
+    """Makes a step use the gradebook notebook by notebook."""
+
+    @property
+    def gradebook(self) -> _NotebookGradebook:
+        return self._gradebook
+
+    @gradebook.setter
+    def gradebook(self, opened: Gradebook) -> None:
+        self._gradebook = _NotebookGradebook(opened)
+
+
+class _OverwriteCells(_AtOnce, OverwriteCells):  # type: ignore[misc]
+    pass
+
+
+class _SaveAutoGrades(_AtOnce, SaveAutoGrades):  # type: ignore[misc]
+    pass
+
+
+_FASTER = {CheckCellMetadata: _CheckMetadata, OverwriteCells: _OverwriteCells, SaveAutoGrades: _SaveAutoGrades}
+
+
 class Grading(Autograde, _Submission):  # type: ignore[misc]
     """What ``nbgrader autograde`` does, without writing and reading the notebook between its two chains."""
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
         for chain in ("sanitize_preprocessors", "autograde_preprocessors"):
-            steps = [_CheckMetadata if step is CheckCellMetadata else step for step in getattr(self, chain)]
-            setattr(self, chain, steps)
+            setattr(self, chain, [_FASTER.get(step, step) for step in getattr(self, chain)])
 
     def convert_single_notebook(self, notebook_filename: str) -> None:
         resources = self.init_single_notebook_resources(notebook_filename)
