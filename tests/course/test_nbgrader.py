@@ -215,7 +215,7 @@ def test_points_of_an_earlier_grading_do_not_outlive_it(tree: Path, fresh: Path,
 
 
 def test_nbgraders_own_commands_work_and_give_the_same_scores(
-    tree: Path, handed_in: Path, tmp_path: Path, report: dict, run_tito: RunTito
+    tree: Path, handed_in: Path, tmp_path: Path, graded: tuple[Path, object], report: dict, run_tito: RunTito
 ) -> None:
     students = ("ada", "blank", "edits")
     root = tmp_path / "plain"
@@ -228,12 +228,32 @@ def test_nbgraders_own_commands_work_and_give_the_same_scores(
     run_nbgrader(tree, root, "generate_feedback", "02_tensor")
     run_nbgrader(tree, root, "export")
     assert scores(root) == {student: report[student] for student in students}
+    assert [recorded(root, student) for student in students] == [recorded(graded[0], student) for student in students]
     with (root / "grades.csv").open(encoding="utf-8") as file:
         totals = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
     assert totals == {"ada": 80.0, "blank": 0.0, "edits": 40.0}
     for student in students:
         html = (root / "feedback" / student / "02_tensor" / "tensor.html").read_text(encoding="utf-8")
         assert "hidden_" not in html
+
+
+def recorded(root: Path, student: str) -> list[object]:
+    """All that grading wrote of a student: the gradebook's grades and comments, and the notebook but for its outputs."""
+    notebook = nbformat.read(root / "autograded" / student / "02_tensor" / "tensor.ipynb", as_version=4)
+    with Directory.open(root).gradebook() as gradebook:
+        found = gradebook.find_submission_notebook("tensor", "02_tensor", student)
+        grades = {grade.name: (grade.auto_score, grade.needs_manual_grade) for grade in found.grades}
+        comments = {comment.name: comment.auto_comment for comment in found.comments}
+    assert grades and ("No response." in comments.values()) == (student == "blank")
+    return [grades, comments, [(cell.cell_type, cell.source, cell.metadata) for cell in notebook.cells]]
+
+
+def test_settings_of_nbgraders_steps_are_heeded(tree: Path, fresh: Path, run_tito: RunTito) -> None:
+    with (fresh / "nbgrader_config.py").open("a", encoding="utf-8") as file:
+        file.write("\nc.OverwriteCells.add_missing_cells = True\n")
+    done = run_tito(tree, "nbgrader", "autograde", "--force", "--student", "shows_a_number", "--course", fresh)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert scores(fresh)["shows_a_number"] == CLASS_ONLY
 
 
 def run_nbgrader(tree: Path, root: Path, *args: str) -> str:

@@ -74,6 +74,9 @@ class _NotebookGradebook:
         self.gradebook = gradebook
         self.db = self  # whose `commit` is ours
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.gradebook, name)
+
     def __enter__(self) -> Self:
         return self
 

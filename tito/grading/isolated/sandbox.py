@@ -55,6 +55,7 @@ _FILES = 2000
 _CREDENTIALS = Struct("3i")  # a process, its user and its group, as the system tells them
 _PREFIX = "tito-sandbox-"
 _NEW_SECONDS = 60  # a folder this new may be someone's who has not locked it yet
+_START_SECONDS = 60.0  # for the first worker to load what it needs
 _GRACE_SECONDS = 1.0  # for a worker that has hung up to end by itself
 _UIDS_A_PROCESS = 256  # workers of one grading process that can run at a time, each as a user of its own
 _ENDINGS = {
@@ -253,10 +254,12 @@ class _IsolatedWorker(Worker):
             raise OSError(f"no worker can be started in the sandbox: {self._zygote.last_error() or ending}")
         return ending
 
-    def wait_until_ready(self) -> None:
-        """Wait until it can run code, or has ended."""
-        while self._pid is None and self._code is None:
-            self._hear(None)
+    def wait_until_ready(self, seconds: float) -> bool:
+        """Wait until it can run code, or has ended, or ``seconds`` are over; whether it can."""
+        deadline = time.monotonic() + seconds
+        while self._pid is None and self._code is None and self._hear(max(deadline - time.monotonic(), 0)):
+            pass
+        return self._pid is not None
 
     def cpu_seconds(self) -> float:
         with suppress(OSError):
@@ -274,9 +277,9 @@ class _IsolatedWorker(Worker):
             pass
         return self._code
 
-    def _hear(self, seconds: float | None) -> bool:
+    def _hear(self, seconds: float) -> bool:
         """Take note of the next report, for which ``seconds`` are waited; False if there is none."""
-        if not select.select([self._reports], [], [], seconds)[0]:
+        if not _polled(self._reports, select.POLLIN, seconds):
             return False
         said, added, *_ = self._reports.recvmsg(200, socket.CMSG_SPACE(_CREDENTIALS.size))
         if said == b".":
@@ -424,12 +427,10 @@ def why_not() -> str:
 def _why_not(zygote: _Zygote) -> str:
     """Why no worker can come of ``zygote``; empty if one can, which is tried."""
     worker = _IsolatedWorker(zygote)
-    worker.wait_until_ready()
-    try:
+    ready = worker.wait_until_ready(_START_SECONDS)
+    with suppress(OSError):
         worker.kill()
-    except OSError as error:
-        return zygote.last_error() or str(error)
-    return ""
+    return "" if ready else zygote.last_error() or f"no worker is ready after {_START_SECONDS:g} s"
 
 
 @contextmanager
@@ -587,8 +588,11 @@ def _environment(home: str) -> dict[str, str]:
 
 def _hung_up(connection: socket.socket) -> bool:
     """True if the other side has closed its end."""
-    if connection.fileno() < 0:
-        return False
+    return connection.fileno() >= 0 and _polled(connection, 0, 0)
+
+
+def _polled(connection: socket.socket, events: int, seconds: float) -> bool:
+    """Whether one of ``events``, or the other side's hanging up, comes within ``seconds``."""
     watch = select.poll()
-    watch.register(connection, 0)
-    return bool(watch.poll(0))
+    watch.register(connection, events)
+    return bool(watch.poll(seconds * 1000))
