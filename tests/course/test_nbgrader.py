@@ -238,7 +238,7 @@ def test_nbgraders_own_commands_work_and_give_the_same_scores(
 
 
 def recorded(root: Path, student: str) -> list[object]:
-    """All that grading wrote of a student: the gradebook's grades and comments, and the notebook but for its outputs."""
+    """All that grading wrote of a student: in the gradebook, and in the notebook but for its outputs."""
     notebook = nbformat.read(root / "autograded" / student / "02_tensor" / "tensor.ipynb", as_version=4)
     with Directory.open(root).gradebook() as gradebook:
         found = gradebook.find_submission_notebook("tensor", "02_tensor", student)
