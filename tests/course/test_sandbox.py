@@ -141,11 +141,16 @@ def holds() -> dict[str, Any]:
     return {
         "pid": me.pid,
         "files": me.num_fds(),
-        "children": [child.pid for child in me.children(recursive=True)],
+        "children": sorted(children()),
         "threads": me.num_threads(),
         "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
         "temporary": sorted(str(path) for path in Path(tempfile.gettempdir()).rglob("*")),
     }
+
+
+def children() -> set[int]:
+    """The processes that this one has started, and those in turn."""
+    return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
 def sandbox_of(root: Path, *, isolation: bool = True) -> sandbox.Sandbox:
@@ -475,11 +480,11 @@ def assert_ended(pids: Iterable[int]) -> None:
 
 
 def test_nothing_is_left_behind_when_the_sandbox_is_left(course_root: Path) -> None:
-    others = {*holds()["children"]}
+    others = children()
     with sandbox_of(course_root) as walled:
         workers = [walled.start() for _ in range(2)]
         assert all(worker.alive() for worker in workers)
-        own = {*holds()["children"]} - others
+        own = children() - others
         assert len(own) >= 3
     assert not any(worker.alive() for worker in workers)
     assert_ended(own)
@@ -527,15 +532,15 @@ def test_signals_to_everybody_reach_the_worker_alone(grader: Grader) -> None:
 
 
 def test_a_worker_ends_with_its_keeper(course_root: Path) -> None:
-    others = {*holds()["children"]}
+    name = f"kept-{os.getpid()}"
     with sandbox_of(course_root) as walled:
         worker = walled.start()
-        worker.connection.sendall(b"say('here'); time.sleep(60)")
+        worker.connection.sendall(f"libc.prctl(15, b'{name}', 0, 0, 0); say('here'); time.sleep(60)".encode())
         worker.connection.shutdown(1)
         said = worker.connection.makefile()
         assert said.readline() == '"here"\n'
-        (youngest,) = (pid for pid in {*holds()["children"]} - others if not psutil.Process(pid).children())
-        psutil.Process(youngest).parent().kill()
+        (process,) = (one for one in psutil.process_iter(["name"]) if one.info["name"] == name)
+        process.parent().kill()
         worker.connection.settimeout(PATIENCE / 2)
         assert said.read() == ""
         assert not worker.alive()
@@ -543,14 +548,14 @@ def test_a_worker_ends_with_its_keeper(course_root: Path) -> None:
 
 def test_a_lost_zygote_is_replaced_and_costs_no_student(course_root: Path) -> None:
     """One that the system ended; and one that cannot make a worker, which is told as what it is."""
-    others = {*holds()["children"]}
+    others = children()
     with sandbox_of(course_root) as walled:
         first = walled.start()
         first.connection.sendall(b"say('here'); time.sleep(60)")
         first.connection.shutdown(1)
         said = first.connection.makefile()
         assert said.readline() == '"here"\n'
-        for pid in {*holds()["children"]} - others:
+        for pid in children() - others:
             with suppress(ProcessLookupError):  # it ended with one before it
                 os.kill(pid, signal.SIGKILL)
         assert said.read() == ""
