@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -73,6 +73,9 @@ class _NotebookGradebook:
     def __init__(self, gradebook: Gradebook) -> None:
         self.gradebook = gradebook
         self.db = self  # whose `commit` is ours
+        self._source_cells, self._graded_cells, self._of_student = (
+            cache(partial(fetch, gradebook)) for fetch in (_source_cells, _graded_cells, _of_student)
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.gradebook, name)
@@ -100,22 +103,22 @@ class _NotebookGradebook:
     def find_comment(self, name: str, *where: str) -> Any:
         return self._of_student(Comment, *where).get(name) or self.gradebook.find_comment(name, *where)
 
-    @cache  # noqa: B019
-    def _source_cells(self, *where: str) -> dict[str, Any]:
-        return {cell.name: cell for cell in self.gradebook.find_notebook(*where).source_cells}
 
-    @cache  # noqa: B019
-    def _graded_cells(self, *where: str) -> dict[str, Any]:
-        notebook = self.gradebook.find_notebook(*where).id
-        found = (self.gradebook.db.query(kind).filter_by(notebook_id=notebook) for kind in (TaskCell, GradeCell))
-        return {cell.name: cell for cells in found for cell in cells}
+def _source_cells(gradebook: Gradebook, *where: str) -> dict[str, Any]:
+    return {cell.name: cell for cell in gradebook.find_notebook(*where).source_cells}
 
-    @cache  # noqa: B019
-    def _of_student(self, kind: type[Grade] | type[Comment], *where: str) -> dict[str, Any]:
-        """Each grade or comment of a student's notebook by the name of its cell."""
-        notebook = self.gradebook.find_submission_notebook(*where).id
-        found = self.gradebook.db.query(kind).filter_by(notebook_id=notebook).options(joinedload(kind.cell))
-        return {one.name: one for one in found}
+
+def _graded_cells(gradebook: Gradebook, *where: str) -> dict[str, Any]:
+    notebook = gradebook.find_notebook(*where).id
+    found = (gradebook.db.query(kind).filter_by(notebook_id=notebook) for kind in (TaskCell, GradeCell))
+    return {cell.name: cell for cells in found for cell in cells}
+
+
+def _of_student(gradebook: Gradebook, kind: type[Grade] | type[Comment], *where: str) -> dict[str, Any]:
+    """Each grade or comment of a student's notebook by the name of its cell."""
+    notebook = gradebook.find_submission_notebook(*where).id
+    found = gradebook.db.query(kind).filter_by(notebook_id=notebook).options(joinedload(kind.cell))
+    return {one.name: one for one in found}
 
 
 class _AtOnce:

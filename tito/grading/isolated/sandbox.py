@@ -25,9 +25,9 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
@@ -42,11 +42,10 @@ from tito.staging import stage_package
 if TYPE_CHECKING:
     import psutil
 
-_NOT_INSTALLED = "bubblewrap is not installed"
 INSTALL_BUBBLEWRAP = "apt-get install bubblewrap (or your system's way), and allow it user namespaces"
 INSIDE = Path(__file__).with_name("inside")
 
-_HOME = "/tmp/work"  # of a worker; launch.py makes it
+_HOME = "/tmp/work"  # of a worker, in its private folder; launch.py makes it
 _LOADER_CACHE = "/etc/ld.so.cache"
 _DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
 _MB = 1 << 20
@@ -93,7 +92,7 @@ class Sandbox:
             resources.callback(self._end)
             if self.isolation:
                 self._stage.add_system()
-                if problem := self._starter.submit(self._try).result():
+                if problem := self._starter.submit(_why_not, self._living_zygote).result():
                     raise TitoError(
                         f"submissions cannot be isolated on this machine: {problem}",
                         next_step=f"{INSTALL_BUBBLEWRAP}; or grade without it: --no-isolation",
@@ -118,21 +117,16 @@ class Sandbox:
         """The process that workers are copies of; a new one if it has ended."""
         if self._zygote is None or not self._zygote.alive():
             if self._zygote:
-                self._zygote.end()
+                self._zygote.close()
             self._zygote = _Zygote(self._stage, self._limits)
         return self._zygote
-
-    def _try(self) -> str:
-        if not shutil.which("bwrap"):
-            return _NOT_INSTALLED
-        return _why_not(self._living_zygote())
 
     def _end(self) -> None:
         for worker in self._workers:
             with suppress(OSError):
                 worker.kill()
         if self._zygote:
-            self._zygote.end()
+            self._zygote.close()
 
 
 class Worker(ABC):
@@ -213,7 +207,7 @@ class _Zygote:
         with suppress(ConnectionError):
             socket.send_fds(self._requests, [request], [connection.fileno(), report.fileno()])
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End it, and what is inside with it."""
         self._process.kill()
         self._process.wait()
@@ -294,7 +288,7 @@ class _IsolatedWorker(Worker):
     def _end(self) -> None:
         self._reports.shutdown(socket.SHUT_WR)  # its keeper hears that
         if self._wait(_GRACE_SECONDS) is None:
-            self._zygote.end()
+            self._zygote.close()
         self._reports.close()
 
 
@@ -411,21 +405,19 @@ class _Stage:
 @cache
 def why_not() -> str:
     """Why this machine cannot isolate a worker; empty if it can, which is tried."""
-    if not shutil.which("bwrap"):
-        return _NOT_INSTALLED
-    with _private_folder() as folder:
+    with _private_folder() as folder, ExitStack() as resources:
         stage = _Stage(folder)
         stage.add_worker(INSIDE)
         stage.add_system()
-        zygote = _Zygote(stage, Limits(10, 10, 1, 1, memory_mb=2048, threads=16, file_mb=1))
-        try:
-            return _why_not(zygote)
-        finally:
-            zygote.end()
+        limits = Limits(10, 10, 1, 1, memory_mb=2048, threads=16, file_mb=1)
+        return _why_not(lambda: resources.enter_context(closing(_Zygote(stage, limits))))
 
 
-def _why_not(zygote: _Zygote) -> str:
-    """Why no worker can come of ``zygote``; empty if one can, which is tried."""
+def _why_not(start: Callable[[], _Zygote]) -> str:
+    """Why no worker can come of the process that ``start`` gives; empty if one can, which is tried."""
+    if not shutil.which("bwrap"):
+        return "bubblewrap is not installed"
+    zygote = start()
     worker = _IsolatedWorker(zygote)
     ready = worker.wait_until_ready(_START_SECONDS)
     with suppress(OSError):

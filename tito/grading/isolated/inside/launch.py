@@ -27,7 +27,6 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(__file__))  # which python -I keeps out
 from confine import call, confine, limit  # type: ignore[import-not-found]
 
-_WORK = "/tmp/work"
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PROCESSES = 0x20000, 0x8000000, 0x10000000, 0x20000000
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_PROGRAMS = 1, 2, 4, 8
 
@@ -72,16 +71,17 @@ def _keep(uid: int | None, own: int, report: int, confinement: dict[str, Any]) -
     pid = os.fork()
     if pid:
         os.close(own)
-        os._exit(_wait(pid, report))
+        _wait(pid, report)
+        os._exit(0)
     os.setsid()  # a signal to its own group must reach none of us
     if uid is None:
         confinement["own_limits"]["RLIMIT_NPROC"] += 1  # the keeper is of the same user
     _mount(b"proc", b"/proc", _READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_PROGRAMS, "")
     _mount(b"tmpfs", b"/tmp", _NO_SUID | _NO_DEVICES, confinement["folder"])
-    os.mkdir(_WORK)
-    os.chmod(_WORK, 0o777)
-    os.chdir(_WORK)
-    os.environ["PWD"] = _WORK
+    home = os.environ["PWD"] = os.environ["HOME"]
+    os.mkdir(home)
+    os.chmod(home, 0o777)
+    os.chdir(home)
     confine(confinement, uid)
     os.write(report, b".")
     os.close(report)
@@ -105,8 +105,8 @@ def _mount(kind: bytes, where: bytes, flags: int, options: str) -> None:
     call("mount", kind, where, kind, ctypes.c_ulong(flags), options.encode())
 
 
-def _wait(pid: int, report: int) -> int:
-    """Report how the worker ended, and end it if nobody listens; our own exit status."""
+def _wait(pid: int, report: int) -> None:
+    """Report how the worker ended, and end it if nobody listens."""
     watch = select.poll()
     watch.register(report, select.POLLIN)
     worker = os.pidfd_open(pid)
@@ -116,7 +116,6 @@ def _wait(pid: int, report: int) -> int:
     _, status, used = os.wait4(pid, 0)
     ended = {"code": os.waitstatus_to_exitcode(status), "cpu_seconds": used.ru_utime + used.ru_stime}
     os.write(report, json.dumps(ended).encode())
-    return 0
 
 
 if __name__ == "__main__":
